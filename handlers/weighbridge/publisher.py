@@ -1,0 +1,347 @@
+"""Captures envelopes: never blocks, never raises, holds bounded memory, counts what it drops."""
+
+from __future__ import annotations
+
+import atexit
+import itertools
+import logging
+import secrets
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import NamedTuple, TypedDict
+
+import orjson
+
+from weighbridge.destinations import Destination, open_destination
+from weighbridge.wire import Batch, Kind, pack
+
+PACK_ENVELOPES = 500
+PACK_BYTES = 1 << 20
+PUBLISH_BYTES = 9 << 20
+POLL_SECONDS = 0.1
+MAX_ENVELOPE_BYTES = 8 << 20
+"""Pub/Sub takes 10 MB a message; this leaves room for what zstd cannot compress."""
+NEVER_CAPTURED = frozenset({"authorization", "cookie", "proxy-authorization", "set-cookie"})
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_log = logging.getLogger("weighbridge")
+
+
+class Stats(TypedDict):
+    """Counts since the publisher was made; served = published + dropped + queued."""
+
+    served: int
+    published: int
+    dropped: dict[str, int]
+    queued: int
+
+
+class _Captured(NamedTuple):
+    sequence: int
+    model_id: str
+    model_version: str
+    kind: Kind
+    event_time: int
+    request: bytes
+    response: bytes | None
+    context: bytes | None
+    status: int | None
+    latency_us: int | None
+    headers: Mapping[str, str] | None
+    attributes: Mapping[str, str] | None
+    size: int
+
+    def header(self, name: str, default: str) -> str:
+        """A request header, whatever the case of its name."""
+        for key, value in (self.headers or {}).items():
+            if key.lower() == name:
+                return value
+        return default
+
+    def pack_key(self) -> tuple[str, ...]:
+        """What all envelopes of one pack have in common."""
+        return (
+            self.model_id,
+            self.model_version,
+            self.kind,
+            self.header("content-type", ""),
+            self.header("content-encoding", ""),
+        )
+
+
+class EnvelopePublisher:
+    """Hands raw envelopes to Pub/Sub or to a folder of archive files, from a thread of its own.
+
+    Args:
+        destination: "projects/P/topics/T", or a folder.
+        max_queued: envelopes that may wait; above it new ones are dropped and counted.
+        max_queued_bytes: payload bytes that may wait, likewise.
+    """
+
+    def __init__(
+        self, destination: str, *, max_queued: int = 20_000, max_queued_bytes: int = 64 << 20
+    ) -> None:
+        self._destination: Destination = open_destination(destination)
+        self._publisher_id = secrets.token_hex(8)
+        self._sequence = itertools.count()
+        self._queue: deque[_Captured] = deque()
+        self._max_queued, self._max_queued_bytes = max_queued, max_queued_bytes
+        # Bytes in are counted by callers, bytes out by the thread: neither needs a lock.
+        self._bytes_in = self._bytes_out = 0
+        self._served = self._published = 0
+        self._dropped: Counter[str] = Counter()
+        self._thread: threading.Thread | None = None
+        self._starting = threading.Lock()
+        self._wake = threading.Event()
+        self._outgoing: list[tuple[dict[str, str], bytes, int]] = []
+        self._oldest = 0.0
+        self._closed = False
+        self._give_up_at = float("inf")
+
+    def capture(
+        self,
+        model_id: str,
+        request: bytes,
+        response: bytes,
+        *,
+        context: bytes | None = None,
+        model_version: str = "",
+        status: int = 200,
+        latency_us: int | None = None,
+        event_time: datetime | None = None,
+        headers: Mapping[str, str] | None = None,
+        attributes: Mapping[str, str] | None = None,
+        sampling_key: str | None = None,
+    ) -> str:
+        """Take one request/response pair. Returns its envelope id, also when it is dropped.
+
+        Args:
+            model_id: the model that answered, `[a-z0-9][a-z0-9_-]{0,62}`.
+            request: the body as it came.
+            response: the body as it went.
+            context: what the handler used beyond its answer; it never goes to the caller.
+            model_version: version of the model that answered.
+            status: HTTP status of the answer.
+            latency_us: microseconds that the answer took.
+            event_time: when the model answered, with time zone; default now.
+            headers: request headers worth keeping; credentials and cookies are left out.
+            attributes: strings for the extractor.
+            sampling_key: what sampling is sticky by; nothing is sampled out yet.
+        """
+        return self._take(
+            model_id, model_version, "prediction", event_time, request, response, context, status,
+            latency_us, headers, attributes,
+        )  # fmt: skip
+
+    def capture_actual(
+        self,
+        model_id: str,
+        payload: bytes,
+        *,
+        event_time: datetime | None = None,
+        model_version: str = "",
+        headers: Mapping[str, str] | None = None,
+        attributes: Mapping[str, str] | None = None,
+    ) -> str:
+        """Take one late actual: what turned out to be true. Returns its envelope id."""
+        return self._take(
+            model_id, model_version, "actual", event_time, payload, None, None, None, None, headers,
+            attributes,
+        )  # fmt: skip
+
+    def stats(self) -> Stats:
+        """What became of everything captured so far."""
+        dropped = dict(self._dropped)
+        queued = self._served - self._published - sum(dropped.values())
+        return Stats(
+            served=self._served, published=self._published, dropped=dropped, queued=max(0, queued)
+        )
+
+    def close(self, timeout: float = 5.0) -> None:
+        """Take nothing more, flush for up to `timeout` seconds, count what is left as dropped."""
+        self._closed = True
+        self._give_up_at = time.monotonic() + timeout
+        self._wake.set()
+        thread = self._thread
+        if thread is not None:
+            thread.join(timeout + 1)
+            atexit.unregister(self.close)
+
+    def _take(
+        self,
+        model_id: str,
+        model_version: str,
+        kind: Kind,
+        event_time: datetime | None,
+        request: bytes,
+        response: bytes | None,
+        context: bytes | None,
+        status: int | None,
+        latency_us: int | None,
+        headers: Mapping[str, str] | None,
+        attributes: Mapping[str, str] | None,
+    ) -> str:
+        sequence = next(self._sequence)
+        self._served += 1
+        try:
+            if event_time is None:
+                micros = time.time_ns() // 1000
+            else:
+                micros = (event_time - _EPOCH) // timedelta(microseconds=1)
+            size = len(request) + len(response or b"") + len(context or b"")
+            if self._closed:
+                self._dropped["closed"] += 1
+            elif size > MAX_ENVELOPE_BYTES:
+                self._dropped["too_large"] += 1
+            elif (
+                len(self._queue) >= self._max_queued
+                or self._bytes_in - self._bytes_out + size > self._max_queued_bytes
+            ):
+                self._dropped["queue_full"] += 1
+            else:
+                self._bytes_in += size
+                self._queue.append(
+                    _Captured(
+                        sequence,
+                        model_id,
+                        model_version,
+                        kind,
+                        micros,
+                        request,
+                        response,
+                        context,
+                        status,
+                        latency_us,
+                        headers,
+                        attributes,
+                        size,
+                    )  # fmt: skip
+                )
+                if self._thread is None:
+                    self._start()
+        except Exception as error:  # a service must not fail because it is watched
+            self._dropped["refused"] += 1
+            _log_once("take", error)
+        return f"{self._publisher_id}-{sequence}"
+
+    def _start(self) -> None:
+        with self._starting:
+            if self._thread is None:
+                self._thread = threading.Thread(
+                    target=self._run, name="weighbridge-publisher", daemon=True
+                )
+                self._thread.start()
+                atexit.register(self.close)
+
+    def _run(self) -> None:
+        while True:
+            closing = self._closed
+            self._pack_waiting()
+            age = time.monotonic() - self._oldest if self._outgoing else 0.0
+            if self._outgoing and (closing or age >= self._destination.linger):
+                self._deliver()
+            if closing and not self._queue:
+                return
+            self._wake.wait(POLL_SECONDS)
+
+    def _pack_waiting(self) -> None:
+        waiting: dict[tuple[str, ...], list[_Captured]] = {}
+        sizes: Counter[tuple[str, ...]] = Counter()
+        # What arrives meanwhile waits for the next poll: chasing the tail sends tiny packs.
+        for _ in range(len(self._queue)):
+            captured = self._queue.popleft()
+            key = captured.pack_key()
+            if sizes[key] + captured.size > PACK_BYTES and key in waiting:
+                self._pack(waiting.pop(key))
+                sizes[key] = 0
+            waiting.setdefault(key, []).append(captured)
+            sizes[key] += captured.size
+            if len(waiting[key]) == PACK_ENVELOPES:
+                self._pack(waiting.pop(key))
+                sizes[key] = 0
+        for envelopes in waiting.values():
+            self._pack(envelopes)
+
+    def _pack(self, envelopes: list[_Captured]) -> None:
+        try:
+            attributes, data = pack(_batch(self._publisher_id, envelopes))
+        except Exception as error:  # a header that is no string, a str for a body, …
+            if len(envelopes) > 1:
+                for captured in envelopes:
+                    self._pack([captured])
+                return
+            self._bytes_out += envelopes[0].size
+            self._dropped["encode"] += 1
+            _log_once("encode", error)
+            return
+        self._bytes_out += sum(captured.size for captured in envelopes)
+        if not self._outgoing:
+            self._oldest = time.monotonic()
+        elif sum(len(data) for _, data, _ in self._outgoing) + len(data) > PUBLISH_BYTES:
+            self._deliver()
+        self._outgoing.append((attributes, data, len(envelopes)))
+
+    def _deliver(self) -> None:
+        outgoing, self._outgoing = self._outgoing, []
+        count = sum(count for _, _, count in outgoing)
+        pause = POLL_SECONDS
+        while True:
+            try:
+                self._destination.publish([(attributes, data) for attributes, data, _ in outgoing])
+            except Exception as error:  # the thread must outlive whatever a broker does
+                _log_once("publish", error)
+                if time.monotonic() + pause > self._give_up_at:
+                    self._dropped["broker"] += count
+                    return
+                self._wake.wait(pause)
+                self._wake.clear()
+                pause = min(pause * 2, 5.0)
+            else:
+                self._published += count
+                return
+
+
+def _batch(publisher_id: str, envelopes: list[_Captured]) -> Batch:
+    first = envelopes[0]
+    return {
+        "batch_id": f"{publisher_id}-{first.sequence}",
+        "publisher_id": publisher_id,
+        "model_id": first.model_id,
+        "model_version": first.model_version,
+        "kind": first.kind,
+        "first_sequence": first.sequence,
+        "request_type": first.header("content-type", "application/json"),
+        "request_encoding": first.header("content-encoding", ""),
+        "response_type": "application/json",
+        "response_encoding": "",
+        "context_type": "application/json",
+        "context_encoding": "",
+        "sequence_offset": [captured.sequence - first.sequence for captured in envelopes],
+        "event_time": [captured.event_time for captured in envelopes],
+        "status": [captured.status for captured in envelopes],
+        "latency_us": [captured.latency_us for captured in envelopes],
+        "headers": [_headers(captured.headers) for captured in envelopes],
+        "attributes": [orjson.dumps(dict(captured.attributes or {})) for captured in envelopes],
+        "request": [captured.request for captured in envelopes],
+        "response": [captured.response for captured in envelopes],
+        "context": [captured.context for captured in envelopes],
+        "cut": [0] * len(envelopes),
+    }
+
+
+def _headers(headers: Mapping[str, str] | None) -> bytes:
+    kept = {name.lower(): value for name, value in (headers or {}).items()}
+    return orjson.dumps({name: kept[name] for name in kept if name not in NEVER_CAPTURED})
+
+
+_logged: dict[str, float] = {}
+
+
+def _log_once(step: str, error: Exception) -> None:
+    """One line a minute and step. Never the error's text, which may quote a payload."""
+    now = time.monotonic()
+    if now - _logged.get(step, -60.0) >= 60.0:
+        _logged[step] = now
+        _log.warning("weighbridge could not %s envelopes: %s", step, type(error).__name__)

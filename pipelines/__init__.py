@@ -1,0 +1,1 @@
+"""The pipeline: envelopes in, table rows and Arize uploads out."""

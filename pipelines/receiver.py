@@ -1,0 +1,371 @@
+"""A local stand-in for Arize: takes the real SDK's batch uploads and keeps what it got.
+
+The tests and the demo push to it. It can be told to fail the ways Arize and the network fail.
+"""
+
+import argparse
+import base64
+import json
+import os
+import signal
+import socket
+import struct
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from email.message import Message
+from functools import cache
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, Self
+from uuid import uuid4
+
+import pyarrow as pa
+from google.protobuf.json_format import MessageToDict
+from google.protobuf.message import DecodeError
+
+_UPLOAD_PATH = "/v1/pandas_arrow"
+_SCHEMA_KEY = b"arize-schema"
+_SPACE_KEY = b"arize-space-id"
+_MALFORMED = (pa.ArrowException, ValueError, OSError, DecodeError)
+
+
+@dataclass(frozen=True)
+class Upload:
+    """One accepted upload.
+
+    `columns` is the protobuf's ArrowSchema as a mapping: its field names to column names, lists
+    of column names or, for SHAP values and embeddings, mappings of them. Unset fields are absent.
+    """
+
+    model_id: str
+    model_version: str
+    environment: str
+    model_type: str
+    batch_id: str
+    space_id: str
+    columns: Mapping[str, Any]
+    table: pa.Table
+
+
+@dataclass(frozen=True)
+class Fault:
+    """How one upload goes wrong; the default answers 503 and keeps nothing.
+
+    Attributes:
+        status: What to answer; by default 200 when the rows are kept, else 503.
+        body: The body of that answer; by default one that fits the status.
+        headers: Headers to add to it, such as Retry-After or Location.
+        hang: Seconds to wait before answering, cut short when the receiver closes.
+        reset: Reset the connection instead of answering.
+        keep: Take the upload first, so that the sender cannot know that it arrived. One that
+            the receiver refuses is refused as usual.
+    """
+
+    status: int | None = None
+    body: bytes | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    hang: float = 0.0
+    reset: bool = False
+    keep: bool = False
+
+
+class _Refused(Exception):
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(reason)
+        self.status = status
+
+
+class ArizeReceiver:
+    """An HTTP server on 127.0.0.1 that speaks Arize's batch protocol, running once constructed.
+
+    Args:
+        api_key: The only key to accept; by default any.
+        space_id: The only space to accept; by default any.
+        port: The port to listen on; 0 takes a free one.
+        folder: Where to keep the uploads, and to find earlier ones; by default only in memory.
+    """
+
+    def __init__(
+        self,
+        api_key: str | None = None,
+        space_id: str | None = None,
+        *,
+        port: int = 0,
+        folder: Path | str | None = None,
+    ) -> None:
+        _protobuf()  # imports for a second, which would exceed the first sender's timeout
+        self._api_key = api_key
+        self._space_id = space_id
+        self._folder = None if folder is None else _Folder(Path(folder))
+        self._uploads = [] if self._folder is None else self._folder.load()
+        self._faults: deque[Fault] = deque()
+        self._requests = 0
+        self._lock = threading.Lock()
+        self._server = _Server(port, self)
+        self.port = self._server.server_port
+        self.url = f"http://127.0.0.1:{self.port}"
+        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stop listening, cut hangs short and wait for the requests under way."""
+        self._server.closing.set()
+        self._server.shutdown()
+        self._server.server_close()
+
+    @property
+    def uploads(self) -> list[Upload]:
+        """The uploads kept so far, in the order of their arrival."""
+        with self._lock:
+            return list(self._uploads)
+
+    @property
+    def requests(self) -> int:
+        """How many uploads were tried, whatever came of them."""
+        with self._lock:
+            return self._requests
+
+    def rows(self, model_id: str) -> pa.Table:
+        """Return all rows of a model; a column's type is the common one of its uploads."""
+        # The metadata describes one upload, and the SDK orders columns at random.
+        tables = [
+            upload.table.replace_schema_metadata(None)
+            for upload in self.uploads
+            if upload.model_id == model_id
+        ]
+        return pa.concat_tables(tables, promote_options="permissive") if tables else pa.table({})
+
+    def fail(self, fault: Fault, times: int = 1) -> None:
+        """Let the next uploads go wrong, after those that were already told to."""
+        with self._lock:
+            self._faults.extend([fault] * times)
+
+    def _next_fault(self) -> Fault | None:
+        with self._lock:
+            self._requests += 1
+            return self._faults.popleft() if self._faults else None
+
+    def _take(self, headers: Message, body: bytes) -> bytes:
+        if self._api_key is not None and headers.get("authorization") != self._api_key:
+            raise _Refused(401, "wrong authorization")
+        space_id = headers.get("arize-space-id", "")
+        if self._space_id is not None and space_id != self._space_id:
+            raise _Refused(403, "wrong arize-space-id")
+        try:
+            table = pa.ipc.open_stream(body).read_all()
+            table.validate(full=True)
+            sent = headers.get("number-of-rows", str(table.num_rows))
+            if sent != str(table.num_rows):
+                raise ValueError(f"number-of-rows is {sent}, the table has {table.num_rows}")
+            metadata = {**(table.schema.metadata or {}), _SPACE_KEY: space_id}
+            upload = _read_upload(table.replace_schema_metadata(metadata))
+        except _MALFORMED as error:
+            raise _Refused(400, str(error)) from error
+        # One lock over both, so that the files have the order of the list.
+        with self._lock:
+            if self._folder is not None:
+                try:
+                    self._folder.save(upload.table)
+                except OSError as error:
+                    raise _Refused(500, f"cannot keep the upload: {error}") from error
+            self._uploads.append(upload)
+        return json.dumps({"realTimeIngestionUri": f"{self.url}/"}).encode()
+
+
+class _Folder:
+    """The uploads as Arrow files; a name begins with the arrival time in nanoseconds."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._last = 0
+
+    def load(self) -> list[Upload]:
+        self._path.mkdir(parents=True, exist_ok=True)
+        uploads = []
+        for path in sorted(self._path.glob("[!.]*.arrow")):
+            try:
+                self._last = int(path.stem.partition("-")[0])
+                uploads.append(_read_upload(pa.ipc.open_file(path.read_bytes()).read_all()))
+            except _MALFORMED as error:
+                raise ValueError(f"{path} is not an upload: {error}") from error
+        return uploads
+
+    def save(self, table: pa.Table) -> None:
+        # A clock set back must not reorder uploads, nor two processes overwrite each other's.
+        self._last = max(time.time_ns(), self._last + 1)
+        final = self._path / f"{self._last:020d}-{uuid4().hex[:8]}.arrow"
+        temporary = final.with_suffix(".tmp")
+        with temporary.open("wb") as file:
+            with pa.ipc.new_file(file, table.schema) as writer:
+                writer.write_table(table)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(final)
+        directory = os.open(self._path, os.O_RDONLY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = False  # server_close() joins only those that are not
+    request_queue_size = 128
+
+    def __init__(self, port: int, receiver: ArizeReceiver) -> None:
+        self.receiver = receiver
+        self.closing = threading.Event()
+        super().__init__(("127.0.0.1", port), _Handler)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        # A sender that went away, as after a timeout, is no error here.
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    timeout = 10  # a silent sender holds up close() for no longer
+    server: _Server
+
+    def do_GET(self) -> None:
+        if self.path == "/":
+            uploads = len(self.server.receiver.uploads)
+            self._answer(200, json.dumps({"uploads": uploads}).encode())
+        else:
+            self._answer(404, _error(f"no such path: {self.path}"))
+
+    def do_POST(self) -> None:
+        receiver, fault = self.server.receiver, None
+        try:
+            if self.path != _UPLOAD_PATH:
+                self._read_body()
+                raise _Refused(404, f"no such path: {self.path}")
+            fault = receiver._next_fault()
+            content = self._read_body()
+            if fault is None or fault.keep:
+                status, body = 200, receiver._take(self.headers, content)
+            else:
+                status, body = 503, _error("told to fail")
+        except _Refused as refusal:
+            return self._answer(refusal.status, _error(str(refusal)))
+        if fault is None:
+            return self._answer(status, body)
+        self.server.closing.wait(fault.hang)
+        if fault.reset:
+            return self._reset()
+        if fault.body is not None:
+            body = fault.body
+        return self._answer(fault.status or status, body, fault.headers)
+
+    def _read_body(self) -> bytes:
+        length = self.headers.get("content-length", "")
+        if not (length.isascii() and length.isdigit()):
+            raise _Refused(400, "a content-length is needed")  # the SDK sends a file, so has one
+        content = self.rfile.read(int(length))
+        if len(content) != int(length):
+            raise _Refused(400, "the body is shorter than its content-length")
+        return content
+
+    def _answer(self, status: int, body: bytes, headers: Mapping[str, str] | None = None) -> None:
+        self.send_response(status)
+        for name, value in (headers or {}).items():
+            self.send_header(name, value)
+        self.send_header("content-length", str(len(body)))
+        self.send_header("connection", "close")
+        self.end_headers()
+        self.wfile.write(body)
+
+    def _reset(self) -> None:
+        self.close_connection = True
+        # Without lingering the kernel sends RST, but only once nobody holds the socket.
+        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.rfile.close()
+        self.connection.close()
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Stay quiet."""
+
+
+def _read_upload(table: pa.Table) -> Upload:
+    metadata = table.schema.metadata or {}
+    if _SCHEMA_KEY not in metadata:
+        raise ValueError("the Arrow schema's metadata has no arize-schema")
+    pb2 = _protobuf()
+    schema = pb2.Schema.FromString(base64.b64decode(metadata[_SCHEMA_KEY], validate=True))
+    if schema.WhichOneof("schema_type") != "arrow_schema" or not schema.constants.model_id:
+        raise ValueError("arize-schema has no arrow_schema or no model_id")
+    columns = MessageToDict(schema.arrow_schema, preserving_proto_field_name=True)
+    if missing := _leaves(columns) - set(table.column_names):
+        raise ValueError(f"columns of arize-schema are missing: {sorted(missing)}")
+    if len(set(table.column_names)) != table.num_columns:
+        raise ValueError("column names are not unique")
+    return Upload(
+        model_id=schema.constants.model_id,
+        model_version=schema.constants.model_version,
+        environment=pb2.Schema.Environment.Name(schema.constants.environment),
+        model_type=pb2.Schema.ModelType.Name(schema.constants.model_type),
+        batch_id=schema.constants.batch_id,
+        space_id=metadata.get(_SPACE_KEY, b"").decode(),
+        columns=columns,
+        table=table,
+    )
+
+
+def _leaves(columns: Any) -> set[str]:
+    if isinstance(columns, str):
+        return {columns}
+    values = columns.values() if isinstance(columns, Mapping) else columns
+    return {name for value in values for name in _leaves(value)}
+
+
+def _error(reason: str) -> bytes:
+    return json.dumps({"error": reason}).encode()
+
+
+@cache
+def _protobuf() -> Any:
+    from arize._generated.protocol.rec import public_pb2
+
+    return public_pb2
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run a receiver in the foreground until Ctrl-C."""
+    parser = argparse.ArgumentParser(prog="python -m pipelines.receiver", description=__doc__)
+    parser.add_argument("--port", type=int, default=0, help="default: a free one")
+    parser.add_argument("--folder", type=Path, help="keep uploads here; default: in memory")
+    parser.add_argument("--api_key", help="the only key to accept; default: any")
+    parser.add_argument("--space_id", help="the only space to accept; default: any")
+    options = parser.parse_args(argv)
+    key = "any" if options.api_key is None else "that"
+    # Background jobs of a shell ignore SIGINT, and containers are stopped with SIGTERM.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
+    try:
+        with ArizeReceiver(
+            options.api_key, options.space_id, port=options.port, folder=options.folder
+        ) as receiver:
+            print(f"Arize receiver: {receiver.url}")
+            print(f"Pipeline flag:  --arize_url {receiver.url}")
+            print(
+                "SDK variables:  ARIZE_API_SCHEME=http ARIZE_API_HOST=127.0.0.1",
+                f"ARIZE_API_PORT={receiver.port} ARIZE_API_KEY=<{key} key>",
+                flush=True,
+            )
+            threading.Event().wait()
+    except KeyboardInterrupt:
+        pass
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,134 @@
+"""A row class as columns: names, types, roles, and one validator a column."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+from pydantic import ValidationError
+from pydantic_core import SchemaValidator, core_schema
+
+from schemas._strictness import model_fields
+from schemas.arrow import STAMPED_FIELDS, arrow_type, converter
+from schemas.errors import InvalidExtractorError
+from schemas.roles import Role
+from schemas.row import STAMPED, Row
+
+Validate = Callable[[list[Any]], list[Any]]
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of a row class.
+
+    Attributes:
+        required: whether a row must name it.
+        make_default: gives the value of a row that does not.
+        validate: checks a list of its values at once; the errors' positions name the bad ones.
+        convert: what makes a validated value digestible for Arrow.
+    """
+
+    name: str
+    role: Role
+    type: pa.DataType
+    nullable: bool
+    description: str
+    required: bool
+    make_default: Callable[[], Any]
+    validate: Validate
+    convert: Callable[[Any], Any] | None
+
+
+def columns_of(row: type[Row]) -> tuple[Column, ...]:
+    """The columns of a row class, in the order in which it declares them.
+
+    Raises:
+        InvalidExtractorError: no columns, a type without mapping, an alias, or a wrong default.
+    """
+    if not row.model_fields:
+        raise InvalidExtractorError(f"{row.__name__} has no columns")
+    validators = _validators(row)
+    columns = []
+    for name, field in row.model_fields.items():
+        place = f"{row.__name__}.{name}"
+        if field.alias or field.validation_alias:
+            raise InvalidExtractorError(
+                f"{place} has an alias; a column is called as its field is: rename the field"
+            )
+        kind, nullable = arrow_type(field.annotation, place)
+        column = Column(
+            name,
+            row.roles[name],
+            kind,
+            nullable,
+            field.description or "",
+            field.is_required(),
+            lambda field=field: field.get_default(call_default_factory=True),  # type: ignore[misc]
+            validators[name],
+            converter(field.annotation),
+        )
+        _check_default(column, place)
+        columns.append(column)
+    return tuple(columns)
+
+
+def needs_row_path(row: type[Row]) -> bool:
+    """Whether rows must be validated one by one, as a validator looks at more than one column."""
+    decorators = row.__pydantic_decorators__
+    return bool(
+        decorators.model_validators
+        or decorators.root_validators
+        or decorators.computed_fields
+        or row.model_post_init is not Row.model_post_init
+        or any(_looks_at_others(item) for item in decorators.field_validators.values())
+    )
+
+
+def table_schema(columns: tuple[Column, ...]) -> pa.Schema:
+    """The Arrow schema of the table: stamped columns, then the row class's, all nullable."""
+    own = [
+        pa.field(
+            column.name,
+            column.type,
+            metadata={"doc": column.description} if column.description else None,
+        )
+        for column in columns
+        if column.name not in STAMPED
+    ]
+    return pa.schema([*STAMPED_FIELDS, *own])
+
+
+def _validators(row: type[Row]) -> Mapping[str, Validate]:
+    # From the class's own core schema, so that both paths, by row and by column, are one.
+    schema: Any = row.__pydantic_core_schema__
+    definitions = schema["definitions"] if schema["type"] == "definitions" else []
+    model = schema
+    while model["type"] != "model":
+        model = model["schema"]
+    validators = {}
+    for name, field in model_fields(model).items():
+        column: Any = core_schema.list_schema(field["schema"])
+        if definitions:
+            column = core_schema.definitions_schema(column, definitions)
+        validators[name] = SchemaValidator(column, model["config"]).validate_python
+    return validators
+
+
+def _looks_at_others(decorator: Any) -> bool:
+    # A validator with `info` may read info.data, the columns validated before it.
+    wrapped = getattr(decorator.func, "__func__", decorator.func)
+    code = getattr(wrapped, "__code__", None)
+    return code is None or code.co_argcount > 2 or decorator.info.mode in ("wrap", "plain")
+
+
+def _check_default(column: Column, place: str) -> None:
+    if column.required:
+        return
+    try:
+        column.validate([column.make_default()])
+    except ValidationError:
+        raise InvalidExtractorError(
+            f"{place}: its default is not of its own type; for nulls write `… | None = None`"
+        ) from None

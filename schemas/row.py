@@ -1,0 +1,113 @@
+"""The row class that a data scientist derives from, and types that JSON needs help with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Annotated, Any, ClassVar
+
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, GetCoreSchemaHandler
+from pydantic_core import CoreSchema, PydanticCustomError
+from weighbridge.plain import RFC3339
+
+from schemas._strictness import adjust_strictness
+from schemas.errors import InvalidExtractorError
+from schemas.roles import Role, TableOnly
+
+STAMPED = (
+    "envelope_id",
+    "row_id",
+    "prediction_id",
+    "model_id",
+    "model_version",
+    "event_time",
+    "ingest_time",
+    "extractor_version",
+)
+"""Columns that Weighbridge adds to every row."""
+
+ClassScores = dict[str, float]
+"""Score per class; stored as list<struct<class_name, score>> in tables and in Arize."""
+
+
+def _parse_time(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    if not RFC3339.fullmatch(value):
+        raise PydanticCustomError(
+            "weighbridge_time", "Input should be RFC 3339 text with offset, 2026-01-31T12:00:00Z"
+        )
+    try:
+        return datetime.fromisoformat(value.upper())
+    except ValueError:
+        raise PydanticCustomError(
+            "weighbridge_time", "Input should be a time that exists"
+        ) from None
+
+
+def _nan_to_null(value: object) -> object:
+    return None if isinstance(value, float) and value != value else value
+
+
+Timestamp = Annotated[AwareDatetime, BeforeValidator(_parse_time)]
+"""RFC 3339 text or an aware datetime; a time without offset is refused."""
+NanAsNull = BeforeValidator(_nan_to_null)
+"""For services that write NaN for 'missing': Annotated[float | None, Feature, NanAsNull]."""
+
+
+class Row(BaseModel):
+    """One row of a model's table.
+
+    Columns without a role get `default_role`: `class Payment(Row, default_role=Feature)`. Types are
+    strict ("0.5" is no float, True no int), but enums take their value and tuples a list, as JSON
+    has neither.
+    """
+
+    model_config = ConfigDict(
+        strict=True,
+        frozen=True,
+        extra="forbid",
+        allow_inf_nan=False,
+        use_attribute_docstrings=True,
+        hide_input_in_errors=True,
+        validate_default=False,
+    )
+    roles: ClassVar[Mapping[str, Role]] = {}
+    default_role: ClassVar[Role] = TableOnly
+
+    def __init_subclass__(cls, *, default_role: Role | None = None, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, *, default_role: Role | None = None, **kwargs: Any) -> None:
+        super().__pydantic_init_subclass__(**kwargs)
+        cls.default_role = default_role or cls.default_role
+        cls.roles = {name: cls._role(name) for name in cls.model_fields}
+
+    @classmethod
+    def _role(cls, name: str) -> Role:
+        column = f"{cls.__name__}.{name}"
+        found = [item for item in cls.model_fields[name].metadata if isinstance(item, Role)]
+        if len(found) > 1:
+            raise InvalidExtractorError(
+                f"{column} has {len(found)} roles ({', '.join(map(str, found))}); give it one"
+            )
+        role = found[0] if found else cls.roles.get(name, cls.default_role)
+        if role.needs_name and not role.of:
+            raise InvalidExtractorError(
+                f'{column}: {role} needs the name it belongs to, e.g. {role}("review")'
+            )
+        if name in STAMPED and (name, role.kind) != ("prediction_id", "prediction_id"):
+            remedy = "give it the role PredictionId" if name == "prediction_id" else "rename it"
+            raise InvalidExtractorError(
+                f"{column}: Weighbridge stamps a column of this name itself; {remedy}"
+            )
+        return role
+
+    @classmethod
+    def __get_pydantic_core_schema__(
+        cls, source: Any, handler: GetCoreSchemaHandler, /
+    ) -> CoreSchema:
+        schema = handler(source)
+        adjust_strictness(schema, cls.model_fields)
+        return schema

@@ -1,0 +1,27 @@
+"""What is true of a model everywhere, kept beside its code."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class ModelSettings(BaseModel):
+    """Settings of one model."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    owner: str = ""
+    """who is told: a team address"""
+    arize: Literal["push", "off"] = "push"
+    """whether rows go to Arize; tables get them anyhow"""
+    arize_space: str = ""
+    """name of the Arize space, "" for the default; `risk` is looked up as ARIZE_SPACE_ID_RISK"""
+    arize_sample_rate: float = Field(default=1.0, gt=0, le=1)
+    """share of envelopes pushed, whole ones, always the same; tables get all"""
+    max_rows_per_envelope: int = Field(default=10_000, ge=1)
+    """an envelope that gives more rows is a dead letter"""
+    timeout: timedelta = Field(default=timedelta(seconds=5), gt=timedelta(0))
+    """longest time that the extractor may take for one envelope"""
