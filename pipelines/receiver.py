@@ -135,7 +135,11 @@ class ArizeReceiver:
             return self._requests
 
     def rows(self, model_id: str) -> pa.Table:
-        """Return all rows of a model; a column's type is the common one of its uploads."""
+        """Return all rows of a model; a column's type is the common one of its uploads.
+
+        Raises:
+            pa.ArrowTypeError: If there is none, as for text and numbers.
+        """
         # The metadata describes one upload, and the SDK orders columns at random.
         tables = [
             upload.table.replace_schema_metadata(None)
@@ -154,7 +158,7 @@ class ArizeReceiver:
             self._requests += 1
             return self._faults.popleft() if self._faults else None
 
-    def _take(self, headers: Message, body: bytes) -> bytes:
+    def _take(self, headers: Message, body: bytes) -> None:
         if self._api_key is not None and headers.get("authorization") != self._api_key:
             raise _Refused(401, "wrong authorization")
         space_id = headers.get("arize-space-id", "")
@@ -178,7 +182,6 @@ class ArizeReceiver:
                 except OSError as error:
                     raise _Refused(500, f"cannot keep the upload: {error}") from error
             self._uploads.append(upload)
-        return json.dumps({"realTimeIngestionUri": f"{self.url}/"}).encode()
 
 
 class _Folder:
@@ -253,19 +256,18 @@ class _Handler(BaseHTTPRequestHandler):
             fault = receiver._next_fault()
             content = self._read_body()
             if fault is None or fault.keep:
-                status, body = 200, receiver._take(self.headers, content)
-            else:
-                status, body = 503, _error("told to fail")
+                receiver._take(self.headers, content)
         except _Refused as refusal:
             return self._answer(refusal.status, _error(str(refusal)))
-        if fault is None:
-            return self._answer(status, body)
+        fault = fault or Fault(keep=True)
         self.server.closing.wait(fault.hang)
         if fault.reset:
             return self._reset()
-        if fault.body is not None:
-            body = fault.body
-        return self._answer(fault.status or status, body, fault.headers)
+        status, body = fault.status or (200 if fault.keep else 503), fault.body
+        if body is None:
+            accepted = json.dumps({"realTimeIngestionUri": f"{receiver.url}/"}).encode()
+            body = accepted if status == 200 else _error("told to fail")
+        return self._answer(status, body, fault.headers)
 
     def _read_body(self) -> bytes:
         length = self.headers.get("content-length", "")
@@ -302,7 +304,7 @@ def _read_upload(table: pa.Table) -> Upload:
         raise ValueError("the Arrow schema's metadata has no arize-schema")
     pb2 = _protobuf()
     schema = pb2.Schema.FromString(base64.b64decode(metadata[_SCHEMA_KEY], validate=True))
-    if schema.WhichOneof("schema_type") != "arrow_schema" or not schema.constants.model_id:
+    if not schema.HasField("arrow_schema") or not schema.constants.model_id:
         raise ValueError("arize-schema has no arrow_schema or no model_id")
     columns = MessageToDict(schema.arrow_schema, preserving_proto_field_name=True)
     if missing := _leaves(columns) - set(table.column_names):
@@ -347,7 +349,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--api_key", help="the only key to accept; default: any")
     parser.add_argument("--space_id", help="the only space to accept; default: any")
     options = parser.parse_args(argv)
-    key = "any" if options.api_key is None else "that"
     # Background jobs of a shell ignore SIGINT, and containers are stopped with SIGTERM.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
@@ -359,7 +360,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             print(f"Pipeline flag:  --arize_url {receiver.url}")
             print(
                 "SDK variables:  ARIZE_API_SCHEME=http ARIZE_API_HOST=127.0.0.1",
-                f"ARIZE_API_PORT={receiver.port} ARIZE_API_KEY=<{key} key>",
+                f"ARIZE_API_PORT={receiver.port} ARIZE_API_KEY=<the --api_key, or any>",
                 flush=True,
             )
             threading.Event().wait()

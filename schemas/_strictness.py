@@ -53,7 +53,7 @@ def _before(annotation: Any) -> Callable[[Any], Any] | None:
                 return value
             if isinstance(value, str | int) and value in members:
                 return members[value]
-            raise PydanticCustomError("weighbridge_enum", f"Input should be one of {listed}")  # type: ignore[arg-type]
+            raise PydanticCustomError("weighbridge_enum", f"Input should be one of {listed}")
 
         return member_of
     if get_origin(inner) is Literal:

@@ -153,11 +153,11 @@ def _check_type(column: Column, model_type: ModelType) -> None:
             f"column {column.name}: Arize takes {named} for {column.role} of a {model_type} model; "
             "convert it in the extractor, or mark the column TableOnly"
         )
-    if column.nullable and (role in _NEVER_NULL or column.type == CLASS_SCORES):
-        if role != "table_only":
-            raise InvalidExtractorError(
-                f"column {column.name}: {column.role} must not be null; remove `| None`"
-            )
+    scores = column.type == CLASS_SCORES and role != "table_only"
+    if column.nullable and (role in _NEVER_NULL or scores):
+        raise InvalidExtractorError(
+            f"column {column.name}: {column.role} must not be null; remove `| None`"
+        )
 
 
 def _check_names(columns: tuple[Column, ...]) -> None:
@@ -180,7 +180,7 @@ def _check_names(columns: tuple[Column, ...]) -> None:
             raise InvalidExtractorError(f'embedding "{name}" has no EmbeddingVector("{name}")')
         if name in features:
             raise InvalidExtractorError(f'"{name}" is the name of a feature and of an embedding')
-    most = _constants().MAX_NUMBER_OF_EMBEDDINGS if embeddings else 0
+    most = sdk_limits().MAX_NUMBER_OF_EMBEDDINGS if embeddings else 0
     if len(embeddings) > most:
         raise InvalidExtractorError(f"{len(embeddings)} embeddings; Arize takes {most}")
 
@@ -223,7 +223,8 @@ def _python_name(kind: pa.DataType) -> str:
     return names[kind]
 
 
-def _constants() -> Any:
+def sdk_limits() -> Any:
+    """The installed SDK's module of limits."""
     # Takes a second to import and is asked for the limits of the SDK that is installed.
     from arize.constants import ml
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from schemas.arize import ModelType, _constants
+from schemas.arize import ModelType, sdk_limits
 from schemas.arrow import CLASS_SCORES
 from schemas.columns import Column
 
@@ -21,7 +21,7 @@ Check = Callable[[pa.Array], pa.Array]
 
 @dataclass(frozen=True)
 class RowRule:
-    """A rule about one column: `broken` gives true (or null for "no") for each row that breaks it."""
+    """A rule about one column: `broken` is true for each row that breaks it (null means no)."""
 
     column: str
     cause: str
@@ -32,7 +32,7 @@ def row_rules(columns: tuple[Column, ...], model_type: ModelType) -> tuple[RowRu
     """The rules for these columns; none for an untyped model."""
     if model_type == "untyped":
         return ()
-    limits = _constants()
+    limits = sdk_limits()
     rules = [
         RowRule(
             "prediction_id",
@@ -137,8 +137,7 @@ def _outside(least: int, most: int) -> Check:
 
 
 def _no_vector(most: int) -> Check:
-    # The row class has refused NaN already; a null inside a vector is none of its floats.
-    return _outside(2, most)
+    return _outside(2, most)  # NaN was refused by the row class already
 
 
 def _empty_labels(lists: pa.Array) -> pa.Array:

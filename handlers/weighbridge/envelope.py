@@ -101,6 +101,17 @@ class Envelope:
         return _EPOCH + timedelta(microseconds=self._event_time)
 
     @property
+    def event_micros(self) -> int:
+        """The event time in microseconds since 1970, UTC."""
+        return self._event_time
+
+    @property
+    def size(self) -> int:
+        """Bytes of the payloads as they were captured."""
+        bodies = (self._request_raw, self._response_raw, self._context_raw)
+        return sum(len(body) for body in bodies if body is not None)
+
+    @property
     def publish_time(self) -> datetime | None:
         """When Pub/Sub took the message, UTC; None where the archive does not say."""
         micros = self._origin.publish_time

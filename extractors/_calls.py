@@ -1,0 +1,124 @@
+"""One guarded call of an extractor: what it may give back, and what is wrong with anything else."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from itertools import islice
+from typing import Any, NamedTuple
+
+from pydantic import BaseModel, ValidationError
+from weighbridge import Envelope
+
+from extractors._registry import Extractor
+from schemas.errors import DecodeError, ExtractError, RowValidationError
+from schemas.failure import describe_exception, describe_validation
+from schemas.guard import TimeLimit, TimeLimitReached
+
+
+class Extracted(NamedTuple):
+    """Rows of one envelope as dicts, and whether the row class has checked them already."""
+
+    rows: Sequence[dict[str, Any]]
+    checked: bool
+
+
+class ExtractorCalls:
+    """Calls one extractor, within its limits of rows and time."""
+
+    def __init__(self, extractor: Extractor) -> None:
+        self.extractor = extractor
+        self._row = extractor.row
+        self._function = extractor.function
+        self._most = extractor.settings.max_rows_per_envelope
+        self._limit = TimeLimit(extractor.settings.timeout.total_seconds())
+
+    def close(self) -> None:
+        """End the thread that watches the time."""
+        self._limit.close()
+
+    def extract(self, envelope: Envelope) -> Extracted:
+        """The rows of one envelope.
+
+        Raises:
+            DecodeError: a body that the extractor asked for is broken.
+            ExtractError: the extractor raised something, or gave what are no rows, or too many.
+            RowValidationError: its row class refused in the constructor.
+        """
+        try:
+            items = self._limit.call(self._list, envelope)
+        except DecodeError:
+            raise
+        except TimeLimitReached:
+            raise ExtractError(
+                f"took longer than {self._limit.seconds:g} s", error="TimeLimitReached"
+            ) from None
+        except ExtractError:
+            raise
+        except ValidationError as error:
+            raise self._refused(error) from None
+        except Exception as error:  # whatever the extractor's own code does
+            raise self._raised(error) from None
+        if not items:
+            return Extracted((), True)
+        kinds = set(map(type, items))
+        if kinds == {dict}:
+            return Extracted(items, False)
+        if all(issubclass(kind, self._row) for kind in kinds):
+            return Extracted([item.__dict__ for item in items], True)
+        return self._mixed(items)
+
+    def _list(self, envelope: Envelope) -> list[Any]:
+        result: Any = self._function(envelope)
+        if isinstance(result, (BaseModel, dict, str, bytes)):
+            # All of them are iterable, and would silently become something else.
+            raise ExtractError(
+                f"returned one {_kind_name(result)}; yield rows, or return a list of them"
+            )
+        try:
+            iterator = iter(result)
+        except TypeError:
+            if result is None:
+                raise ExtractError("returned None; yield rows, or return a list") from None
+            raise ExtractError(f"returned {_kind_name(result)}, which is no list of rows") from None
+        items = list(islice(iterator, self._most + 1))
+        if len(items) > self._most:
+            raise ExtractError(
+                f"gave more than {self._most} rows, ModelSettings.max_rows_per_envelope"
+            )
+        return items
+
+    def _mixed(self, items: list[Any]) -> Extracted:
+        rows = []
+        for position, item in enumerate(items):
+            if isinstance(item, dict):
+                try:
+                    item = self._row.model_validate(item)
+                except ValidationError as error:
+                    raise self._refused(error, f"row {position}") from None
+            elif not isinstance(item, self._row):
+                raise ExtractError(
+                    f"gave {_kind_name(item)} for a row; rows are {self._row.__name__} or dict",
+                    detail=f"row {position}",
+                )
+            rows.append(item.__dict__)
+        return Extracted(rows, True)
+
+    def _refused(self, error: ValidationError, detail: str = "") -> Exception:
+        if error.title != self._row.__name__:
+            return self._raised(error)
+        column, message = describe_validation(error, self._row.model_fields)
+        return RowValidationError(
+            f"column {column}: {message}" if column else message, detail=detail
+        )
+
+    def _raised(self, error: Exception) -> ExtractError:
+        module = sys.modules[self._function.__module__]
+        return ExtractError(
+            f"raised {describe_exception(error, str(module.__file__))}", error=type(error).__name__
+        )
+
+
+def _kind_name(value: object) -> str:
+    name = type(value).__name__
+    return f"an {name}" if name[0] in "aeiou" else f"a {name}"

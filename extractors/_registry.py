@@ -1,0 +1,281 @@
+"""Registers extractors by decorator, and loads the modules of a package that hold them."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import inspect
+import pkgutil
+import re
+import sys
+import traceback
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from hashlib import blake2b
+from pathlib import Path
+from types import MappingProxyType, ModuleType
+from typing import Any, TypeVar
+
+from weighbridge import Envelope
+from weighbridge.wire import Kind
+
+from schemas.arize import ModelType, check_columns, check_model_type
+from schemas.buffer import RowShape
+from schemas.errors import ConfigurationError, DuplicateModelIdError, InvalidExtractorError
+from schemas.row import Row
+from schemas.settings import ModelSettings
+
+F = TypeVar("F", bound=Callable[[Envelope], Iterable[Any]])
+Extractors = Mapping[tuple[str, Kind], "Extractor"]
+
+MODEL_ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
+OK = range(200, 300)
+
+
+@dataclass(frozen=True)
+class Extractor:
+    """One registered function: how envelopes of (model_id, kind) become rows of one table."""
+
+    model_id: str
+    kind: Kind
+    row: type[Row]
+    model_type: ModelType
+    settings: ModelSettings
+    function: Callable[[Envelope], Iterable[Any]]
+    statuses: range | None
+    inherits: bool = False
+    """Actuals that were given no model type: they take it, and settings, from the predictions."""
+    version: str = ""
+
+    @property
+    def table(self) -> str:
+        """Name of its table: table names have no hyphens, and actuals a table of their own."""
+        name = self.model_id.replace("-", "_")
+        return name if self.kind == "prediction" else f"{name}_actuals"
+
+    @property
+    def pushed(self) -> bool:
+        """Whether its rows go to Arize."""
+        return self.model_type != "untyped" and self.settings.arize == "push"
+
+    def shape(self) -> RowShape:
+        """Everything that follows from its row class."""
+        return RowShape.of(self.row, self.model_id, self.model_type, self.version)
+
+    @property
+    def place(self) -> str:
+        """File and line of the function, for error messages."""
+        code = inspect.unwrap(self.function).__code__
+        return f"{code.co_filename}:{code.co_firstlineno}"
+
+
+_registered: dict[str, list[Extractor]] = {}
+"""By module, as more than one package may be loaded into a process."""
+
+
+def extractor(
+    model_id: str,
+    *,
+    row: type[Row],
+    model_type: ModelType | None = None,
+    kind: Kind = "prediction",
+    settings: ModelSettings | None = None,
+    statuses: range | None = OK,
+) -> Callable[[F], F]:
+    """Register the decorated function, returned unchanged, for the envelopes of one model.
+
+    Args:
+        model_id: `[a-z0-9][a-z0-9_-]{0,62}`; its table has `_` for `-`.
+        row: class of the rows that the function gives.
+        model_type: what Arize monitors it as; "untyped" keeps it out of Arize. Actuals may leave it
+            out and take that of their predictions.
+        kind: "prediction", or "actual" for what turned out to be true.
+        settings: owner, limits, whether and where it goes in Arize.
+        statuses: envelopes with another HTTP status are skipped and counted; None takes all.
+
+    Raises:
+        InvalidExtractorError: anything of this that cannot work, with the remedy.
+    """
+    if not MODEL_ID.fullmatch(model_id):
+        raise InvalidExtractorError(
+            f"model id {model_id!r}: use 1 to 63 of a-z, 0-9, - and _, and begin with a-z or 0-9"
+        )
+    if kind not in ("prediction", "actual"):
+        raise InvalidExtractorError(f'{model_id}: kind is "prediction" or "actual", not {kind!r}')
+    if not (isinstance(row, type) and issubclass(row, Row) and row is not Row):
+        raise InvalidExtractorError(f"{model_id}: row= takes a class derived from Row")
+    if kind == "prediction" or model_type is not None:
+        check_model_type(model_type)
+
+    def register(function: F) -> F:
+        _check_function(function, model_id)
+        entry = Extractor(
+            model_id,
+            kind,
+            row,
+            model_type or "untyped",
+            settings or ModelSettings(),
+            function,
+            statuses,
+            inherits=model_type is None,
+        )
+        entries = _registered.setdefault(function.__module__, [])
+        # A module that is executed again registers the same place again.
+        entries[:] = [
+            other
+            for other in entries
+            if (other.model_id, other.kind, other.place) != (model_id, kind, entry.place)
+        ]
+        entries.append(entry)
+        return function
+
+    return register
+
+
+def load_extractors(package: str = "extractors") -> Extractors:
+    """Import the modules of a package, but those with `_` in front, for what they register.
+
+    Raises:
+        ConfigurationError: a package or module that cannot be imported or used, with file and line.
+        DuplicateModelIdError: two extractors for one model id and kind, or for one table.
+    """
+    modules = _import_modules(package)
+    entries = [
+        replace(entry, version=_version(module))
+        for module in modules
+        for entry in _registered.get(module.__name__, ())
+    ]
+    if not entries:
+        raise ConfigurationError(
+            f"package {package} registers no extractor; copy extractors/_template.py into it"
+        )
+    return _checked(entries)
+
+
+def extractor_of(function: Callable[[Envelope], Iterable[Any]]) -> list[Extractor]:
+    """The registrations of a function, those of its module's actuals resolved."""
+    entries = _registered.get(function.__module__, [])
+    module = sys.modules[function.__module__]
+    loaded = _checked([replace(entry, version=_version(module)) for entry in entries])
+    return [entry for entry in loaded.values() if entry.function is function]
+
+
+def _checked(entries: list[Extractor]) -> Extractors:
+    found: dict[tuple[str, Kind], Extractor] = {}
+    tables: dict[str, Extractor] = {}
+    for entry in entries:
+        other = found.get((entry.model_id, entry.kind)) or tables.get(entry.table)
+        if other is not None:
+            what = "table name" if other.model_id != entry.model_id else "model id and kind"
+            raise DuplicateModelIdError(
+                f"{entry.place}: {entry.model_id} ({entry.kind}) has the same {what} as "
+                f"{other.model_id} ({other.kind}) at {other.place}; rename one of them"
+            )
+        found[entry.model_id, entry.kind] = tables[entry.table] = entry
+    for key, entry in found.items():
+        if entry.inherits:
+            found[key] = entry = _with_type(entry, found)
+        try:
+            check_columns(entry.shape().columns, entry.model_type, entry.kind)
+        except InvalidExtractorError as error:
+            raise InvalidExtractorError(f"{entry.place}: {entry.model_id}: {error}") from None
+    return MappingProxyType(found)
+
+
+def _with_type(entry: Extractor, found: Mapping[tuple[str, Kind], Extractor]) -> Extractor:
+    prediction = found.get((entry.model_id, "prediction"))
+    if prediction is None:
+        raise InvalidExtractorError(
+            f"{entry.place}: {entry.model_id} has actuals and no predictions to take the model "
+            "type from; give model_type="
+        )
+    settings = entry.settings
+    if settings == ModelSettings():
+        settings = prediction.settings
+    return replace(entry, model_type=prediction.model_type, settings=settings)
+
+
+def _check_function(function: Callable[..., Any], model_id: str) -> None:
+    if "<" in function.__qualname__ or "." in function.__qualname__:
+        raise InvalidExtractorError(
+            f"{model_id}: {function.__qualname__} is no function of a module; workers import it by "
+            "name, so define it with def at the top of the module"
+        )
+    if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
+        raise InvalidExtractorError(f"{model_id}: {function.__name__} must not be async")
+    try:
+        inspect.signature(function).bind(None)
+    except TypeError:
+        raise InvalidExtractorError(
+            f"{model_id}: {function.__name__} must take one argument, the envelope"
+        ) from None
+
+
+def _import_modules(package: str) -> list[ModuleType]:
+    try:
+        parent = importlib.import_module(package)
+        folders = parent.__path__
+    except ModuleNotFoundError as error:
+        if error.name is None or not package.startswith(error.name):
+            raise _broken(package, error) from None
+        raise ConfigurationError(
+            f"there is no package {package}; run where it can be imported, or install it"
+        ) from None
+    except AttributeError:
+        raise ConfigurationError(
+            f"{package} is a module; name a package, a folder of modules"
+        ) from None
+    except Exception as error:
+        raise _broken(package, error) from None
+    modules = []
+    for info in pkgutil.iter_modules(folders):
+        if not info.name.startswith("_"):
+            name = f"{package}.{info.name}"
+            try:
+                modules.append(importlib.import_module(name))
+            except Exception as error:  # whatever a module does when it is imported
+                raise _broken(name, error) from None
+    return modules
+
+
+def _broken(module: str, error: Exception) -> ConfigurationError:
+    """One message with the place in the module that is to blame."""
+    if isinstance(error, SyntaxError):
+        place = f"{error.filename}:{error.lineno}"
+    else:
+        spec = importlib.util.find_spec(module)
+        own = [
+            frame
+            for frame in traceback.extract_tb(error.__traceback__)
+            if spec is not None and frame.filename == spec.origin
+        ]
+        place = f"{own[-1].filename}:{own[-1].lineno}" if own else module
+    name = "" if isinstance(error, ConfigurationError) else f"{type(error).__name__}: "
+    kind = type(error) if isinstance(error, ConfigurationError) else InvalidExtractorError
+    return kind(f"{place}: {name}{error}")
+
+
+def _version(module: ModuleType) -> str:
+    """A short hash over the module and the helpers `_*.py` of its package that it imports."""
+    digest = blake2b(digest_size=4)
+    for path in _sources(Path(str(module.__file__)), set()):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def _sources(path: Path, seen: set[Path]) -> list[Path]:
+    if path in seen or not path.is_file():
+        return []
+    seen.add(path)
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_bytes())):
+        if isinstance(node, ast.ImportFrom):
+            names |= set((node.module or "").split("."))
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.Import):
+            names |= {part for alias in node.names for part in alias.name.split(".")}
+    found = [path]
+    for name in sorted(names):
+        if name.startswith("_") and not name.startswith("__"):
+            found += _sources(path.with_name(f"{name}.py"), seen)
+    return found

@@ -1,0 +1,297 @@
+"""Sends rows of one table to Arize with its SDK: pinned types, own retries and time-outs."""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from hashlib import blake2b
+from typing import Any
+from urllib.parse import urlsplit
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from extractors import Extractor
+from schemas import ConfigurationError
+from schemas.arize import schema_fields, sdk_limits
+from schemas.columns import columns_of
+
+API_KEY, SPACE_ID = "ARIZE_API_KEY", "ARIZE_SPACE_ID"
+TIMEOUT_SECONDS = 60.0
+ATTEMPTS = 5
+_RETRIED = frozenset({408, 425, 429, 500, 502, 503, 504})
+_REFUSED = frozenset({400, 413, 422})
+_MODEL_TYPES = {
+    "regression": "REGRESSION",
+    "binary": "BINARY_CLASSIFICATION",
+    "categorical": "SCORE_CATEGORICAL",
+    "multiclass": "MULTI_CLASS",
+    "ranking": "RANKING",
+}
+
+
+@dataclass(frozen=True)
+class ArizeAccess:
+    """Where Arize is, and who we are. Pickles without the key, which stays in the environment.
+
+    Args:
+        url: "" for Arize's own address, else e.g. "http://127.0.0.1:8100" of a local receiver.
+    """
+
+    url: str = ""
+
+    def check(self, spaces: set[str]) -> None:
+        """Fail at launch where something is missing.
+
+        Raises:
+            ConfigurationError: naming every variable that is not set.
+        """
+        if self.url:
+            parts = urlsplit(self.url)
+            if parts.scheme not in ("http", "https") or not parts.hostname or parts.path.strip("/"):
+                raise ConfigurationError(
+                    f"--arize_url: {self.url} is not of the form http://HOST:PORT or https://HOST"
+                )
+        names = [API_KEY, *(_space_variable(space) for space in sorted(spaces))]
+        missing = [name for name in names if not os.environ.get(name)]
+        if missing:
+            raise ConfigurationError(
+                f"set {' and '.join(missing)}, or run with --no_arize to fill the tables only"
+            )
+
+    def space_id(self, space: str) -> str:
+        """Id of a space by its name."""
+        return os.environ[_space_variable(space)]
+
+    def client(self) -> Any:
+        """The SDK's client for model data."""
+        from arize import ArizeClient
+
+        # It prints each upload and each validation error to stdout, where our own report stands.
+        logging.getLogger("arize").setLevel(logging.CRITICAL)
+
+        address: dict[str, Any] = {}
+        if self.url:
+            parts = urlsplit(self.url)
+            address = {"api_host": parts.hostname, "api_scheme": parts.scheme}
+            if parts.port:
+                address["api_port"] = parts.port
+        return ArizeClient(api_key=os.environ[API_KEY], **address).ml
+
+
+class ArizeUnavailable(Exception):
+    """Arize did not take the rows now; they stay in the outbox."""
+
+
+class RowsRefused(Exception):
+    """Arize, or its SDK, refuses these rows for good."""
+
+
+@dataclass
+class Sent:
+    """What became of the rows of one call of `ArizeSender.send`."""
+
+    rows: int = 0
+    attempts: int = 0
+    possible_duplicates: int = 0
+    refused: list[tuple[str, str]] = field(default_factory=list)
+    """Row id and error of each single row that was refused."""
+
+
+class ArizeSender:
+    """Sends rows of one extractor's table.
+
+    Args:
+        extractor: whose row class names the roles.
+        access: where to, and as whom.
+        pause: waits before another attempt; takes seconds.
+    """
+
+    def __init__(
+        self,
+        extractor: Extractor,
+        access: ArizeAccess,
+        pause: Callable[[float], object] = time.sleep,
+    ) -> None:
+        self._extractor = extractor
+        self._access = access
+        self._pause = pause
+        self._client: Any = None
+        self._columns = columns_of(extractor.row)
+        self._sent = [c for c in self._columns if c.role.kind not in _NOT_SENT]
+
+    @property
+    def columns(self) -> list[str]:
+        """Columns of the table that sending needs."""
+        stamped = ["envelope_id", "row_id", "prediction_id", "model_version", "event_time"]
+        return [*stamped, *(c.name for c in self._sent if c.name not in stamped)]
+
+    def selected(self, rows: pa.Table, now: datetime) -> tuple[pa.Table, int, int]:
+        """The rows to send, and how many are outside of Arize's look-back, and sampled out."""
+        limits = sdk_limits()
+        year = timedelta(days=365)
+        oldest = now - limits.MAX_PAST_YEARS_FROM_CURRENT_TIME * year
+        newest = now + limits.MAX_FUTURE_YEARS_FROM_CURRENT_TIME * year
+        time = rows[self._time_column()]
+        fits = pc.and_(pc.greater(time, pa.scalar(oldest, time.type)),
+                       pc.less(time, pa.scalar(newest, time.type)))  # fmt: skip
+        kept = rows.filter(fits)
+        outside = rows.num_rows - kept.num_rows
+        rate = self._extractor.settings.arize_sample_rate
+        if rate < 1:
+            chosen = [_share(id_) < rate for id_ in kept["envelope_id"].to_pylist()]
+            kept = kept.filter(pa.array(chosen, pa.bool_()))
+        return kept, outside, rows.num_rows - outside - kept.num_rows
+
+    def send(self, rows: pa.Table, model_version: str) -> Sent:
+        """Send rows of one model version.
+
+        Raises:
+            ArizeUnavailable: after the last attempt; some rows may have been taken.
+            ConfigurationError: the key or the space is refused.
+        """
+        sent = Sent()
+        self._send(rows, model_version, sent)
+        return sent
+
+    def _send(self, rows: pa.Table, model_version: str, sent: Sent) -> None:
+        try:
+            self._log(rows, model_version, sent)
+            sent.rows += rows.num_rows
+        except RowsRefused as error:
+            if rows.num_rows == 1:
+                sent.refused.append((rows["row_id"][0].as_py(), str(error)))
+                return
+            # One row is enough to have a whole batch refused: halve until it stands alone.
+            middle = rows.num_rows // 2
+            self._send(rows.slice(0, middle), model_version, sent)
+            self._send(rows.slice(middle), model_version, sent)
+
+    def _log(self, rows: pa.Table, model_version: str, sent: Sent) -> None:
+        frame, schema = self._frame(rows), self._schema(rows)
+        for attempt in range(ATTEMPTS):
+            if attempt:
+                self._pause(random.uniform(0.5, 1.0) * 2**attempt / 2)
+            sent.attempts += 1
+            try:
+                self._call(frame, schema, model_version)
+                return
+            except _Passing as error:
+                reason = str(error)
+                sent.possible_duplicates += rows.num_rows if error.ambiguous else 0
+        raise ArizeUnavailable(reason)
+
+    def _call(self, frame: pd.DataFrame, schema: Any, model_version: str) -> None:
+        import requests
+        from arize.exceptions.auth import AuthenticationError
+        from arize.exceptions.base import ValidationFailure
+        from arize.exceptions.http import APIError
+        from arize.ml.types import Environments, ModelTypes
+
+        if self._client is None:
+            self._client = self._access.client()
+        settings = self._extractor.settings
+        try:
+            response = self._client.log(
+                space_id=self._access.space_id(settings.arize_space),
+                model_name=self._extractor.model_id,
+                model_type=ModelTypes[_MODEL_TYPES[self._extractor.model_type]],
+                dataframe=frame,
+                schema=schema,
+                environment=Environments.PRODUCTION,
+                model_version=model_version,
+                timeout=TIMEOUT_SECONDS,
+            )
+        except AuthenticationError:
+            variable = _space_variable(settings.arize_space)
+            raise ConfigurationError(f"Arize refuses {API_KEY} or {variable}") from None
+        except ValidationFailure as error:
+            names = sorted({type(item).__name__ for item in error.errors})
+            raise RowsRefused(f"the SDK's validation: {', '.join(names)}") from None
+        except APIError as error:
+            if error.status_code in _REFUSED:
+                raise RowsRefused(f"HTTP {error.status_code}") from None
+            if error.status_code in _RETRIED:
+                raise _Passing(f"HTTP {error.status_code}") from None
+            raise ArizeUnavailable(f"HTTP {error.status_code}") from None
+        except requests.exceptions.ConnectTimeout:
+            raise _Passing("no connection in time") from None
+        except requests.exceptions.ConnectionError as error:
+            refused = "refused" in str(error).lower()
+            raise _Passing("no connection", ambiguous=not refused) from None
+        except requests.exceptions.Timeout:
+            raise _Passing("no answer in time", ambiguous=True) from None
+        # A redirect is followed as GET without a body and ends in 200: the rows would be gone.
+        if response.history or response.request.method != "POST":
+            raise ArizeUnavailable("redirected; --arize_url must name the final address")
+        if "realTimeIngestionUri" not in response.text:
+            raise _Passing("an answer that is not Arize's", ambiguous=True)
+
+    def _schema(self, rows: pa.Table) -> Any:
+        from arize.ml.types import EmbeddingColumnNames, Schema
+
+        # Columns that hold nothing in this batch: the SDK refuses them for these two roles.
+        sent = [
+            column
+            for column in self._sent
+            if column.role.kind not in ("shap_value", "embedding_vector")
+            or rows[column.name].null_count < rows.num_rows
+        ]
+        vectors = {c.role.of for c in sent if c.role.kind == "embedding_vector"}
+        sent = [c for c in sent if "embedding" not in c.role.kind or c.role.of in vectors]
+        fields = schema_fields(sent, self._extractor.model_type)
+        if self._extractor.kind == "prediction":
+            fields.setdefault("timestamp_column_name", "event_time")
+        embeddings = fields.pop("embedding_feature_column_names", {})
+        if embeddings:
+            fields["embedding_feature_column_names"] = {
+                name: EmbeddingColumnNames(**parts) for name, parts in embeddings.items()
+            }
+        return Schema(**fields)
+
+    def _frame(self, rows: pa.Table) -> pd.DataFrame:
+        """A data frame whose types follow from the row class, whatever this batch holds."""
+        data: dict[str, Any] = {}
+        for name in ("prediction_id", self._time_column(), *(c.name for c in self._sent)):
+            if name not in data:
+                data[name] = _series(rows[name])
+        return pd.DataFrame(data)
+
+    def _time_column(self) -> str:
+        named = [column.name for column in self._columns if column.role.kind == "event_time"]
+        return named[0] if named else "event_time"
+
+
+_NOT_SENT = frozenset({"table_only", "model_version", "prediction_id"})
+
+
+class _Passing(Exception):
+    def __init__(self, reason: str, ambiguous: bool = False) -> None:
+        super().__init__(reason)
+        self.ambiguous = ambiguous
+
+
+def _series(column: pa.ChunkedArray) -> Any:
+    kind = column.type
+    if pa.types.is_large_string(kind):
+        column = column.cast(pa.string())
+    if pa.types.is_list(kind) and not pa.types.is_string(kind.value_type):
+        # Vectors and class scores: the SDK's validator wants plain lists with None.
+        return pd.Series(column.to_pylist(), dtype=object)
+    return pd.Series(pd.array(column, dtype=pd.ArrowDtype(column.type)))
+
+
+def _space_variable(space: str) -> str:
+    return f"{SPACE_ID}_{space.upper().replace('-', '_')}" if space else SPACE_ID
+
+
+def _share(envelope_id: str) -> float:
+    """A number in [0, 1) that belongs to the envelope, wherever it is computed."""
+    digest = blake2b(envelope_id.encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") / 2**64

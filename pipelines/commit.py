@@ -1,0 +1,164 @@
+"""One transaction per table and run: data files and their token, or nothing."""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import UTC, datetime
+from hashlib import blake2b
+from pathlib import PurePath
+from typing import Any
+
+import apache_beam as beam
+from apache_beam.transforms.util import ReshufflePerKey
+from pyiceberg.exceptions import CommitFailedException, CommitStateUnknownException
+from pyiceberg.table import Table
+
+from pipelines.files import FileRef, without_known
+from pipelines.metrics import counter
+from pipelines.outbox import Commit, Outbox
+from pipelines.tables import Tables
+
+RING = "weighbridge.tokens"
+RING_LENGTH = 500
+ATTEMPTS = 200
+KEPT_SNAPSHOTS = 30
+# Two processes that tidy up after each other warn about what the other has removed.
+logging.getLogger("pyiceberg.table.update").setLevel(logging.ERROR)
+
+
+def commit_files(
+    tables: Tables,
+    name: str,
+    files: Iterable[FileRef],
+    outbox: Outbox,
+    ring_length: int = RING_LENGTH,
+) -> Commit:
+    """Add files to a table once, however often this is called with the same ones.
+
+    The token of what was asked for is kept in a ring in a table property, changed only together
+    with the snapshot that it goes with.
+
+    Raises:
+        CommitFailedException: other writers were faster `ATTEMPTS` times in a row.
+    """
+    asked = sorted(set(files), key=lambda ref: ref.path)
+    token = _hash(asked)
+    announced = ""
+    # For speed only: without the lock writers lose, write anew and starve, but duplicate nothing.
+    with tables.store.locked(f"locks/{name}"):
+        for attempt in range(ATTEMPTS):
+            table = tables.load(name)
+            ring = read_ring(table)
+            done = next((entry for entry in ring if entry.partition(".")[0] == token), None)
+            if done is not None:
+                if announced not in ("", done):
+                    outbox.remove(announced)  # a twin with our token went first
+                return Commit(token, done, name, ())
+            fresh = without_known(table, tables.store, asked)
+            same = {ref.path for ref in fresh} == {ref.path for ref in asked}
+            entry = token if same else f"{token}.{_hash(fresh)}"
+            if announced not in ("", entry):
+                outbox.remove(announced)  # nobody can commit that list any more
+            if not fresh:
+                return Commit(token, "", name, ())
+            result = Commit(token, entry, name, tuple(fresh))
+            outbox.put(result)
+            announced = entry
+            try:
+                _transact(table, fresh, _next_ring(ring, entry, outbox, ring_length))
+            except (CommitFailedException, CommitStateUnknownException):
+                time.sleep(random.uniform(0, 0.02 * 2 ** min(attempt, 5)))
+                continue
+            if not outbox.holds(entry):
+                outbox.put(result)  # we slept so long that the entry was taken for a failed one
+            expire(tables, name)
+            return result
+    raise CommitFailedException(f"{name}: {ATTEMPTS} conflicts in a row")
+
+
+def read_ring(table: Table) -> list[str]:
+    """Entries of the table's latest commits, oldest first."""
+    return [entry for entry in table.properties.get(RING, "").split(",") if entry]
+
+
+def expire(tables: Tables, name: str, keep: int = KEPT_SNAPSHOTS) -> bool:
+    """Forget all but the newest snapshots once there are twice as many; commits stay cheap.
+
+    Tokens live in the ring, not in snapshots. Never fails a commit: a lost race is left to the
+    next one.
+    """
+    table = tables.load(name)
+    times = sorted(snapshot.timestamp_ms for snapshot in table.metadata.snapshots)
+    if len(times) < 2 * keep:
+        return False
+    limit = datetime.fromtimestamp(times[-keep] / 1000, UTC)
+    try:
+        table.maintenance.expire_snapshots().older_than(limit).commit()
+    except (CommitFailedException, ValueError):  # ValueError: another process expired them
+        return False
+    return True
+
+
+def _transact(table: Table, files: list[FileRef], ring: list[str]) -> None:
+    with table.transaction() as transaction:
+        transaction.add_files([f"file://{ref.path}" for ref in files], check_duplicate_files=False)
+        transaction.set_properties({RING: ",".join(ring)})
+
+
+def _next_ring(ring: list[str], entry: str, outbox: Outbox, length: int) -> list[str]:
+    ring = [*ring, entry]
+    excess = len(ring) - length
+    if excess <= 0:
+        return ring
+    pending = outbox.entries()  # a token is never forgotten before its rows are delivered
+    return [old for i, old in enumerate(ring) if i >= excess or old in pending]
+
+
+def _hash(files: Iterable[FileRef]) -> str:
+    names = sorted(PurePath(ref.path).name for ref in files)
+    return blake2b("\n".join(names).encode(), digest_size=8).hexdigest()
+
+
+class CommitFiles(beam.PTransform[Any, Any]):
+    """Commits each table's files in one transaction. Out: full names of tables, also when skipped.
+
+    In: (table name, file reference as JSON). The second grouping makes the list of a commit stable:
+    a retried bundle may otherwise see more files, and commit some of them twice.
+    """
+
+    def __init__(self, tables: Tables, outboxes: Mapping[str, Outbox]) -> None:
+        super().__init__()
+        self._tables = tables
+        self._outboxes = outboxes
+
+    def expand(self, files: Any) -> Any:
+        """Group by table, fix the groups, commit."""
+        return (
+            files
+            | "GroupFiles" >> beam.GroupByKey()
+            | "SortFiles" >> beam.MapTuple(_sorted).with_output_types(tuple[str, list[str]])
+            # Keyed: `beam.Reshuffle()` could run two commits of one table at once.
+            | "StableCommit" >> ReshufflePerKey()
+            | "Commit" >> beam.ParDo(_CommitFn(self._tables, self._outboxes))
+        )
+
+
+class _CommitFn(beam.DoFn):
+    def __init__(self, tables: Tables, outboxes: Mapping[str, Outbox]) -> None:
+        self._tables = tables
+        self._outboxes = dict(outboxes)
+
+    def process(self, group: tuple[str, list[str]]) -> Iterator[str]:
+        name, files = group
+        refs = [FileRef.from_json(ref) for ref in files]
+        commit = commit_files(self._tables, name, refs, self._outboxes[name])
+        namespace = name.partition(".")[2]
+        counter(namespace, "rows_written").inc(sum(ref.rows for ref in commit.files))
+        yield name
+
+
+def _sorted(name: str, files: Iterable[str]) -> tuple[str, list[str]]:
+    return name, sorted(set(files))

@@ -1,0 +1,206 @@
+"""Messages as envelopes, and envelopes back as messages that can be run again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+from weighbridge import Envelope, Origin
+from weighbridge.archive import Message
+from weighbridge.plain import format_rfc3339, plain_id, read_plain
+from weighbridge.wire import (
+    ARRAYS,
+    BATCH_CONTENT,
+    HEARTBEAT_CONTENT,
+    Batch,
+    Kind,
+    pack,
+    unpack,
+    unpack_heartbeat,
+)
+
+from schemas import DecodeError, Failure, RouteError
+
+MIN_TIME, MAX_TIME = -62_135_596_800_000_000, 253_402_300_799_999_999
+"""Years 1 and 9999, microseconds since 1970: what Python, Arrow and Iceberg can all hold."""
+RESERVED = "failure_"
+
+
+class Decoded(Protocol):
+    """The envelopes of one message, all of one model and kind."""
+
+    message: Message
+    model_id: str
+    kind: Kind
+    count: int
+
+    def envelopes(self) -> Iterator[tuple[int, int, Envelope]]:
+        """Index, event time in microseconds, envelope."""
+
+    def refusal(self, index: int) -> DecodeError | None:
+        """Why this envelope must not be given to an extractor, if so."""
+
+    def dead_letter(self, index: int, failure: Failure) -> Message:
+        """The envelope as a message of its own, its payload bytes unchanged."""
+
+
+def decode(message: Message, max_envelope_bytes: int) -> Decoded | None:
+    """The envelopes of a message; None for a heartbeat.
+
+    Raises:
+        DecodeError: the message is not what it claims to be.
+        RouteError: it names no model.
+    """
+    content = message.attributes.get("content")
+    if content == HEARTBEAT_CONTENT:
+        unpack_heartbeat(message.attributes, message.data)
+        return None
+    if content == BATCH_CONTENT:
+        batch = unpack(message.attributes, message.data)
+        _named(message)
+        return _Packed(message, batch, max_envelope_bytes)
+    if content is not None:
+        raise DecodeError("attribute content names no format that this version knows")
+    model_id = message.attributes.get("model_id", "")
+    envelope = read_plain(message, model_id, max_envelope_bytes)
+    _named(message)
+    return _Plain(message, envelope, max_envelope_bytes)
+
+
+def whole_dead_letter(message: Message, failure: Failure) -> Message:
+    """A message that cannot be taken apart, unchanged but for what is added to its attributes."""
+    added = dict(failure.attributes())
+    if "content" not in message.attributes:
+        added |= _resolved(message)
+    kept = {k: v for k, v in message.attributes.items() if not k.startswith(RESERVED)}
+    return message._replace(attributes={**added, **kept})
+
+
+def _named(message: Message) -> None:
+    if not message.attributes.get("model_id"):
+        raise RouteError("attribute model_id is missing")
+
+
+def _resolved(message: Message) -> dict[str, str]:
+    """Id and event time as they were derived, so that a replay derives no other ones."""
+    resolved = {"envelope_id": plain_id(message)}
+    if message.publish_time is not None:
+        resolved["event_time"] = format_rfc3339(message.publish_time)
+    return resolved
+
+
+class _Plain:
+    count = 1
+
+    def __init__(self, message: Message, envelope: Envelope, limit: int) -> None:
+        self.message = message
+        self.model_id = envelope.model_id
+        self.kind = envelope.kind
+        self._envelope = envelope
+        self._limit = limit
+
+    def envelopes(self) -> Iterator[tuple[int, int, Envelope]]:
+        yield 0, self._envelope.event_micros, self._envelope
+
+    def refusal(self, index: int) -> DecodeError | None:
+        return _too_large(self._envelope.size, self._limit)
+
+    def dead_letter(self, index: int, failure: Failure) -> Message:
+        return whole_dead_letter(self.message, failure)
+
+
+class _Packed:
+    def __init__(self, message: Message, batch: Batch, limit: int) -> None:
+        self.message = message
+        self.model_id: str = batch["model_id"]
+        self.kind: Kind = batch["kind"]
+        self.count = len(batch["event_time"])
+        self._batch = batch
+        self._limit = limit
+        self._origin = Origin(
+            self.model_id,
+            self.kind,
+            batch["model_version"],
+            message.publish_time,
+            batch["request_encoding"],
+            batch["response_encoding"],
+            batch["context_encoding"],
+            limit,
+        )
+        sizes = sum(
+            max((len(body) for body in batch[part] if body is not None), default=0)
+            for part in ("request", "response", "context")
+        )
+        times = batch["event_time"]
+        self._suspicious = (
+            sizes > limit
+            or any(batch["cut"])
+            or bool(times and (min(times) < MIN_TIME or max(times) > MAX_TIME))
+        )
+
+    def envelopes(self) -> Iterator[tuple[int, int, Envelope]]:
+        batch, origin = self._batch, self._origin
+        prefix, first = f"{batch['publisher_id']}-", batch["first_sequence"]
+        columns = zip(*(batch[name] for name in ARRAYS[:-1]))
+        for index, (offset, time, status, latency, *rest) in enumerate(columns):
+            headers, attributes, request, response, context = rest
+            envelope_id = f"{prefix}{first + offset}"
+            yield (
+                index,
+                time,
+                Envelope(
+                    origin,
+                    envelope_id,
+                    time,
+                    request,
+                    response,
+                    context,
+                    status,
+                    latency,
+                    headers,
+                    attributes,
+                ),
+            )
+
+    def refusal(self, index: int) -> DecodeError | None:
+        if not self._suspicious:
+            return None
+        batch = self._batch
+        if batch["cut"][index]:
+            return DecodeError("a payload was cut at capture")
+        if not MIN_TIME <= batch["event_time"][index] <= MAX_TIME:
+            return DecodeError("event_time is beyond the years 1 to 9999")
+        bodies = (batch[part][index] for part in ("request", "response", "context"))
+        return _too_large(sum(len(body) for body in bodies if body is not None), self._limit)
+
+    def dead_letter(self, index: int, failure: Failure) -> Message:
+        message, batch = self.message, self._batch
+        offset, time = batch["sequence_offset"][index], batch["event_time"][index]
+        sequence = batch["first_sequence"] + offset
+        added = {"envelope_id": f"{batch['publisher_id']}-{sequence}"}
+        if MIN_TIME <= time <= MAX_TIME:
+            added["event_time"] = format_rfc3339(time)
+        if self.count == 1 and "failure_stage" in message.attributes:
+            # It is a dead letter already; made anew it would look like another one.
+            return message._replace(
+                attributes={**message.attributes, **added, **failure.attributes()}
+            )
+        single: dict[str, Any] = {name: [batch[name][index]] for name in ARRAYS}
+        attributes, data = pack(
+            {
+                **batch,
+                **single,
+                "sequence_offset": [0],
+                "first_sequence": sequence,
+                # Its own id: a follower would take it for the batch that it has already had.
+                "batch_id": f"{batch['batch_id']}.{offset}",
+            },
+            compress=False,
+        )
+        return message._replace(
+            data=data, attributes={**attributes, **added, **failure.attributes()}
+        )
+
+
+def _too_large(size: int, limit: int) -> DecodeError | None:
+    return DecodeError(f"payloads have more than {limit} bytes") if size > limit else None

@@ -1,0 +1,240 @@
+"""Messages to rows: decode, route, extract, validate and stamp, in one fused step."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator
+from typing import Any, NamedTuple, Protocol
+
+import apache_beam as beam
+import pyarrow as pa
+from apache_beam.pvalue import TaggedOutput
+from apache_beam.transforms.window import GlobalWindow
+from apache_beam.utils.timestamp import MIN_TIMESTAMP
+from apache_beam.utils.windowed_value import WindowedValue
+from weighbridge.archive import Message
+
+from extractors import Extractor, Extractors
+from extractors._calls import ExtractorCalls
+from extractors._registry import MODEL_ID
+from pipelines.decode import Decoded, decode, whole_dead_letter
+from pipelines.metrics import UNKNOWN, counter
+from schemas import Failure, RecordError, RouteError, RowValidationError
+from schemas.buffer import RowBuffer
+
+ROWS, FAILURES, PARKED = "rows", "failures", "parked"
+FLUSH_ROWS = 2000
+"""Rows that are checked at once: 1,000 to 4,000 cost the same, one by one costs twice as much."""
+_GC_THRESHOLD = 100_000
+_EVERYWHERE = (GlobalWindow(),)
+
+
+class Extracted(NamedTuple):
+    """What `emit` made of the rows, dead letters, and messages that no extractor takes."""
+
+    rows: Any
+    failures: Any
+    parked: Any
+
+
+class Emit(Protocol):
+    """What becomes of the record batches of a table. Pickles; is used by one thread."""
+
+    element_type: Any
+    max_table_bytes: int
+    max_bytes: int
+
+    def __call__(self, extractor: Extractor, batches: list[pa.RecordBatch]) -> Iterator[Any]:
+        """Elements for the batches of one table."""
+
+
+class ExtractRows(beam.PTransform[Any, Any]):
+    """Turns messages into what `emit` makes of their rows. In: `Message`. Out: `Extracted`.
+
+    An envelope is all or nothing: its rows stay together, or it is a dead letter. Adding a model
+    adds an entry to a dictionary, and no step.
+
+    Args:
+        extractors: what `load_extractors` gave in the launching process; it travels in the step.
+        emit: called with record batches between envelopes and at the end of a bundle.
+        max_future: seconds that an event may lie ahead of its publish time.
+        max_envelope_bytes: the most payload bytes of one envelope.
+    """
+
+    def __init__(
+        self, extractors: Extractors, emit: Emit, max_future: float, max_envelope_bytes: int
+    ) -> None:
+        super().__init__()
+        self._fn = _ExtractRowsFn(extractors, emit, max_future, max_envelope_bytes)
+        self._element_type = emit.element_type
+
+    def expand(self, messages: Any) -> Extracted:
+        """One step with three outputs."""
+        outputs = messages | "Extract" >> beam.ParDo(self._fn).with_outputs(
+            FAILURES, PARKED, main=ROWS
+        )
+        outputs[ROWS].element_type = self._element_type
+        return Extracted(outputs[ROWS], outputs[FAILURES], outputs[PARKED])
+
+
+class _Source(NamedTuple):
+    decoded: Decoded
+    position: int
+
+
+class _Route:
+    """One extractor at work: its calls, and its rows that are not emitted yet."""
+
+    def __init__(self, extractor: Extractor) -> None:
+        shape = extractor.shape()
+        self.extractor = extractor
+        self.calls = ExtractorCalls(extractor)
+        self.checked: RowBuffer[_Source] = RowBuffer(shape, True)
+        self.unchecked: RowBuffer[_Source] = RowBuffer(shape, False)
+        self.clear()
+
+    def clear(self) -> None:
+        self.checked.clear()
+        self.unchecked.clear()
+        self.batches: list[pa.RecordBatch] = []
+        self.bytes = 0
+
+
+class _ExtractRowsFn(beam.DoFn):
+    def __init__(
+        self, extractors: Extractors, emit: Emit, max_future: float, max_envelope_bytes: int
+    ) -> None:
+        self._extractors = dict(extractors)
+        self._emit = emit
+        self._max_future = int(max_future * 1e6)
+        self._max_envelope_bytes = max_envelope_bytes
+
+    def setup(self) -> None:
+        self._routes: dict[tuple[str, str], _Route] = {}
+        # Rows are many small objects without cycles: collecting often costs 4 to 16 per cent.
+        gc.freeze()
+        gc.set_threshold(_GC_THRESHOLD)
+
+    def teardown(self) -> None:
+        for route in self._routes.values():
+            route.calls.close()
+
+    def start_bundle(self) -> None:
+        # A bundle that failed half-way has left rows behind.
+        for route in self._routes.values():
+            route.clear()
+        self._held = 0
+
+    def process(self, message: Message) -> Iterator[Any]:
+        try:
+            decoded = decode(message, self._max_envelope_bytes)
+            if decoded is None:
+                counter(UNKNOWN, "heartbeats_received").inc()
+                return
+            if not MODEL_ID.fullmatch(decoded.model_id):
+                raise RouteError("attribute model_id is not 1 to 63 of a-z, 0-9, - and _")
+        except RecordError as error:
+            counter(UNKNOWN, f"failures_{error.stage}").inc()
+            yield TaggedOutput(FAILURES, whole_dead_letter(message, Failure.of(error)))
+            return
+        route = self._route(decoded)
+        if route is None:
+            counter(UNKNOWN, "envelopes_parked").inc(decoded.count)
+            yield TaggedOutput(PARKED, message)
+            return
+        yield from self._extract(decoded, route)
+        for buffer in (route.checked, route.unchecked):
+            if len(buffer.rows) >= FLUSH_ROWS:
+                yield from self._flush(route, buffer)
+
+    def finish_bundle(self) -> Iterator[Any]:
+        for route in self._routes.values():
+            for output in self._finish(route):
+                if isinstance(output, TaggedOutput):
+                    value = WindowedValue(output.value, MIN_TIMESTAMP, _EVERYWHERE)
+                    yield TaggedOutput(output.tag, value)
+                else:
+                    yield WindowedValue(output, MIN_TIMESTAMP, _EVERYWHERE)
+
+    def _route(self, decoded: Decoded) -> _Route | None:
+        key = (decoded.model_id, decoded.kind)
+        route = self._routes.get(key)
+        if route is None and key in self._extractors:
+            route = self._routes[key] = _Route(self._extractors[key])
+        return route
+
+    def _extract(self, decoded: Decoded, route: _Route) -> Iterator[Any]:
+        extractor = route.extractor
+        statuses, extract = extractor.statuses, route.calls.extract
+        published = decoded.message.publish_time
+        latest = None if published is None else published + self._max_future
+        skipped = rows = 0
+        nan = 0
+        for index, time, envelope in decoded.envelopes():
+            status = envelope.status
+            if status is not None and statuses is not None and status not in statuses:
+                skipped += 1
+                continue
+            try:
+                refusal = decoded.refusal(index)
+                if refusal is not None:
+                    raise refusal
+                if latest is not None and time > latest:
+                    raise RowValidationError("event_time is further ahead than --max_future")
+                found = extract(envelope)
+            except RecordError as error:
+                yield self._dead_letter(_Source(decoded, index), extractor, error)
+                continue
+            nan += envelope.used_nan
+            if not found.rows:
+                skipped += 1
+                continue
+            rows += len(found.rows)
+            (route.checked if found.checked else route.unchecked).add(
+                found.rows,
+                envelope.envelope_id,
+                time,
+                time if published is None else published,
+                envelope.model_version,
+                _Source(decoded, index),
+            )
+        table = extractor.table
+        counter(table, "envelopes_decoded").inc(decoded.count)
+        counter(table, "rows_extracted").inc(rows)
+        if skipped:
+            counter(table, "envelopes_skipped").inc(skipped)
+        if nan:
+            counter(table, "payloads_with_nan").inc(nan)
+
+    def _flush(self, route: _Route, buffer: RowBuffer[_Source]) -> Iterator[Any]:
+        flushed = buffer.flush()
+        for source, error in flushed.refused:
+            yield self._dead_letter(source, route.extractor, error)
+        if flushed.batch is None:
+            return
+        route.batches.append(flushed.batch)
+        route.bytes += flushed.batch.nbytes
+        self._held += flushed.batch.nbytes
+        if route.bytes >= self._emit.max_table_bytes:
+            yield from self._emitted(route)
+        while self._held >= self._emit.max_bytes:
+            yield from self._emitted(max(self._routes.values(), key=lambda route: route.bytes))
+
+    def _finish(self, route: _Route) -> Iterator[Any]:
+        for buffer in (route.checked, route.unchecked):
+            if buffer.rows:
+                yield from self._flush(route, buffer)
+        if route.batches:
+            yield from self._emitted(route)
+
+    def _emitted(self, route: _Route) -> Iterator[Any]:
+        batches, self._held = route.batches, self._held - route.bytes
+        route.batches, route.bytes = [], 0
+        yield from self._emit(route.extractor, batches)
+
+    def _dead_letter(self, source: _Source, extractor: Extractor, error: RecordError) -> Any:
+        counter(extractor.table, f"failures_{error.stage}").inc()
+        failure = Failure.of(error, extractor.model_id)
+        letter = source.decoded.dead_letter(source.position, failure)
+        letter.attributes["failure_extractor_version"] = extractor.version
+        return TaggedOutput(FAILURES, letter)

@@ -1,0 +1,265 @@
+"""Data files named by their content, holding only envelopes that the table does not have yet."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from hashlib import blake2b
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from pyiceberg.manifest import ManifestContent
+from pyiceberg.table import Table
+
+from pipelines.store import Store
+from schemas.arrow import TIME
+
+MAX_FILE_BYTES = 128 << 20
+ORDER = [
+    ("event_time", "ascending"),
+    ("envelope_id", "ascending"),
+    ("row_id", "ascending"),
+]
+"""So that an envelope's rows stand together, and row groups can be left unread by their times."""
+ROW_GROUP = 64 * 1024
+_DAY = 86_400_000_000
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_SAMPLE = 1000
+Times = np.ndarray[tuple[int], np.dtype[np.int64]]
+
+
+@dataclass(frozen=True, slots=True)
+class FileRef:
+    """A data file that is written but not yet committed. Times in microseconds since 1970, UTC.
+
+    Attributes:
+        checked: sequence number of the snapshot that it shares no envelope with.
+    """
+
+    path: str
+    rows: int
+    min_time: int
+    max_time: int
+    checked: int
+
+    def to_json(self) -> str:
+        """What travels through the pipeline and lies in the outbox."""
+        return json.dumps([self.path, self.rows, self.min_time, self.max_time, self.checked])
+
+    @classmethod
+    def from_json(cls, text: str) -> FileRef:
+        """The inverse of `to_json`."""
+        return cls(*json.loads(text))
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """Files of new envelopes, and how many envelopes were left out as the table has them."""
+
+    files: list[FileRef]
+    known: int
+
+
+def write_files(
+    table: Table,
+    store: Store,
+    rows: pa.Table,
+    max_rows: int | None = None,
+    max_bytes: int = MAX_FILE_BYTES,
+) -> Written:
+    """Write the rows of unknown envelopes, a file per day and size, never splitting an envelope.
+
+    Args:
+        table: the table they are for.
+        store: where its files are.
+        rows: in the table's schema, in any order.
+        max_rows: the most rows of a file.
+        max_bytes: the most bytes of Arrow of a file.
+    """
+    checked = sequence(table)
+    rows = _first_of_each_row(rows.sort_by(ORDER))
+    fresh = _without(rows, data_files(table, 0, _times(rows)))
+    known = 0
+    if fresh.num_rows < rows.num_rows:
+        ids = "envelope_id"
+        known = len(pc.unique(rows[ids])) - len(pc.unique(fresh[ids]))
+    refs = []
+    days = pc.floor_temporal(fresh["event_time"], unit="day")
+    for day in sorted(pc.unique(days).to_pylist()):
+        part = fresh.filter(pc.equal(days, pa.scalar(day, days.type)))
+        refs += [
+            _write(table, store, piece, checked) for piece in _split(part, max_rows, max_bytes)
+        ]
+    return Written(refs, known)
+
+
+def without_known(table: Table, store: Store, refs: list[FileRef]) -> list[FileRef]:
+    """Bring files up to the current snapshot.
+
+    Those that now share an envelope with the table, or with each other, are written anew.
+    """
+    current = sequence(table)
+    result: list[FileRef] = []
+    for ref in sorted(refs, key=lambda ref: ref.path):
+        span = np.array([ref.min_time, ref.max_time])
+        others = [
+            other.path
+            for other in result
+            if other.min_time <= ref.max_time and ref.min_time <= other.max_time
+        ]
+        newer = ref.checked != current and any(data_files(table, ref.checked, span, dense=True))
+        if others or newer:
+            rows = pq.read_table(ref.path, partitioning=None)
+            kept = _without(rows, [*others, *data_files(table, ref.checked, _times(rows))])
+            if kept.num_rows == 0:
+                continue
+            if kept.num_rows < rows.num_rows:
+                ref = _write(table, store, kept, current)
+        result.append(replace(ref, checked=current))
+    return result
+
+
+def data_files(table: Table, after: int, times: Times, dense: bool = False) -> Iterator[str]:
+    """Paths of live data files, newer than a sequence number, that may hold rows of these times.
+
+    By sequence number and not by snapshot: snapshots expire, and a compacted file counts as new
+    (read again, but never missed).
+
+    Args:
+        table: the table.
+        after: sequence number; files added by it or before are left out.
+        times: sorted event times, microseconds since 1970.
+        dense: whether `times` are the two ends of a range without holes.
+    """
+    snapshot = table.current_snapshot()
+    field = table.schema().find_field("event_time").field_id
+    days = np.unique(times // _DAY)
+    for manifest in snapshot.manifests(table.io) if snapshot else []:
+        if manifest.content != ManifestContent.DATA or manifest.sequence_number <= after:
+            continue
+        if not _in_manifest(manifest, days, dense):
+            continue
+        for entry in manifest.fetch_manifest_entry(table.io):
+            low = _integer(entry.data_file.lower_bounds[field])
+            high = _integer(entry.data_file.upper_bounds[field])
+            if (entry.sequence_number or 0) > after and _any_between(times, low, high, dense):
+                yield local_path(entry.data_file.file_path)
+
+
+def sequence(table: Table) -> int:
+    """Sequence number of the current snapshot, 0 without one."""
+    snapshot = table.current_snapshot()
+    return (snapshot.sequence_number or 0) if snapshot else 0
+
+
+def local_path(location: str) -> str:
+    """The path behind a file:// location."""
+    return location.removeprefix("file://")
+
+
+def _without(rows: pa.Table, paths: Iterable[str]) -> pa.Table:
+    """The rows of envelopes that none of the files holds; only nearby row groups' ids are read."""
+    wanted, times = pc.unique(rows["envelope_id"]), _times(rows)
+    found = [pa.array([], wanted.type)]
+    for path in paths:
+        with pq.ParquetFile(path) as file:
+            column = file.schema_arrow.get_field_index("event_time")
+            for group in range(file.metadata.num_row_groups):
+                stats = file.metadata.row_group(group).column(column).statistics
+                if (
+                    stats is not None
+                    and stats.has_min_max
+                    and not _any_between(times, _micros(stats.min), _micros(stats.max))
+                ):
+                    continue
+                ids = file.read_row_group(group, columns=["envelope_id"], use_threads=False)[0]
+                found += ids.filter(pc.is_in(ids, value_set=wanted)).chunks
+    known = pc.unique(pa.concat_arrays(found))
+    if not len(known):
+        return rows
+    return rows.filter(pc.invert(pc.is_in(rows["envelope_id"], value_set=known)))
+
+
+def _any_between(times: Times, low: int, high: int, dense: bool = False) -> bool:
+    if dense:
+        return bool(times[0] <= high and times[-1] >= low)
+    position = int(np.searchsorted(times, low))
+    return position < len(times) and bool(times[position] <= high)
+
+
+def _in_manifest(manifest: Any, days: Times, dense: bool) -> bool:
+    summary = manifest.partitions[0] if manifest.partitions else None
+    if summary is None or summary.lower_bound is None:
+        return True
+    low, high = _integer(summary.lower_bound), _integer(summary.upper_bound)
+    return _any_between(days, low, high, dense)
+
+
+def _first_of_each_row(rows: pa.Table) -> pa.Table:
+    """Drop the second copy of an envelope that came twice; in ORDER the copies stand together."""
+    ids = rows["row_id"].combine_chunks()
+    if len(ids) < 2:
+        return rows
+    repeated = pc.equal(ids.slice(1), ids.slice(0, len(ids) - 1))
+    if not pc.any(repeated).as_py():
+        return rows
+    return rows.filter(pa.concat_arrays([pa.array([True]), pc.invert(repeated)]))
+
+
+def _split(rows: pa.Table, max_rows: int | None, max_bytes: int) -> Iterator[pa.Table]:
+    step = max(1, rows.num_rows * max_bytes // max(1, rows.nbytes))
+    step = min(step, max_rows or step)
+    ids, start = rows["envelope_id"], 0
+    while start < rows.num_rows:
+        end = min(start + step, rows.num_rows)
+        while end < rows.num_rows and ids[end].as_py() == ids[end - 1].as_py():
+            end += 1
+        yield rows.slice(start, end - start)
+        start = end
+
+
+def _write(table: Table, store: Store, rows: pa.Table, checked: int) -> FileRef:
+    sink = pa.BufferOutputStream()
+    pq.write_table(
+        rows,
+        sink,
+        compression="zstd",
+        row_group_size=ROW_GROUP,
+        use_dictionary=_repetitive(rows),
+    )
+    data = memoryview(sink.getvalue())
+    times = _times(rows)
+    day = (_EPOCH + timedelta(microseconds=int(times[0]))).date()
+    folder = local_path(table.location()).removeprefix(f"{store.root}/")
+    name = f"{folder}/data/event_day={day}/{blake2b(data, digest_size=16).hexdigest()}.parquet"
+    store.write(name, data)
+    return FileRef(str(store.root / name), rows.num_rows, int(times[0]), int(times[-1]), checked)
+
+
+def _repetitive(rows: pa.Table) -> list[str]:
+    """Columns worth a dictionary: 1.3 times as fast, a fifth smaller than one for every column."""
+    head = rows.slice(0, _SAMPLE)
+    return [
+        name
+        for name, column in zip(head.column_names, head.columns)
+        if not pa.types.is_nested(column.type)
+        and pc.count_distinct(column).as_py() * 4 <= head.num_rows
+    ]
+
+
+def _times(rows: pa.Table) -> Times:
+    times: Times = rows["event_time"].cast(TIME).cast(pa.int64()).to_numpy()
+    return times  # sorted, as rows are in ORDER
+
+
+def _integer(value: bytes) -> int:
+    return int.from_bytes(value, "little", signed=True)
+
+
+def _micros(value: datetime) -> int:
+    return (value - _EPOCH) // timedelta(microseconds=1)

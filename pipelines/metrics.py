@@ -1,0 +1,31 @@
+"""Counters per model, with names that no input can multiply."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+from apache_beam.metrics.metric import Metrics
+
+UNKNOWN = "unknown_model"
+"""Namespace of ids that no extractor has, and of messages whose id is not to be trusted."""
+
+
+@cache
+def counter(model_id: str, name: str) -> Any:
+    """The counter of a registered model, or of `UNKNOWN`.
+
+    Names: envelopes_decoded, envelopes_parked, envelopes_skipped, envelopes_known (left out as the
+    table has them), rows_extracted, rows_written, rows_pushed, failures_decode, failures_route,
+    failures_extract, failures_validate, payloads_with_nan, heartbeats_received.
+    """
+    return Metrics.counter(model_id.replace("-", "_"), name)
+
+
+def counts(result: Any) -> dict[str, dict[str, int]]:
+    """What a finished run counted: namespace -> name -> count."""
+    found: dict[str, dict[str, int]] = {}
+    for item in result.metrics().query()["counters"]:
+        name = item.key.metric
+        found.setdefault(name.namespace, {})[name.name] = item.result
+    return found

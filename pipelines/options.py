@@ -1,0 +1,154 @@
+"""The options of `weighbridge run`, and what is said about wrong ones. Imports no Beam."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+
+DEFAULT_HOME = ".weighbridge"
+DEFAULT_PACKAGE = "extractors"
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_FLAG = re.compile(r"--([A-Za-z][\w-]*)(=.*)?", re.DOTALL)
+
+
+class Duration(click.ParamType[float, str]):
+    """A time span such as 30s, 5m or 2h, as seconds."""
+
+    name = "duration"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, context: click.Context | None
+    ) -> float:
+        """Seconds of a text; numbers stay what they are."""
+        if isinstance(value, (int, float)):
+            return float(value)
+        found = re.fullmatch(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)", value.strip())
+        if not found:
+            self.fail(f"{value!r} is no time span; write 30s, 5m, 2h or 1d", param, context)
+        return float(found[1]) * _UNITS[found[2]]
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What one run reads, where it keeps things and where it pushes."""
+
+    input_files: str
+    home: Path
+    extractors_package: str
+    arize_url: str
+    no_arize: bool
+    max_future: float
+    max_envelope_bytes: int
+    beam_args: tuple[str, ...] = ()
+
+
+HOME = click.Option(
+    ["--home"],
+    type=click.Path(file_okay=False, path_type=Path),
+    default=DEFAULT_HOME,
+    show_default=True,
+    help="Folder that holds tables, outbox, dead letters and parked messages.",
+)
+PACKAGE = click.Option(
+    ["--extractors_package"],
+    default=DEFAULT_PACKAGE,
+    show_default=True,
+    metavar="PACKAGE",
+    help="Package whose modules register the extractors.",
+)
+RUN_PARAMETERS: list[click.Parameter] = [
+    click.Option(
+        ["--input_files"],
+        required=True,
+        metavar="GLOB",
+        help="Archive files (Avro) to read, ** for any depth; a folder means all in it.",
+    ),
+    HOME,
+    PACKAGE,
+    click.Option(
+        ["--arize_url"],
+        default="",
+        metavar="URL",
+        help="Push to this address instead of Arize's own, e.g. a local receiver.",
+    ),
+    click.Option(
+        ["--no_arize"], is_flag=True, help="Fill the tables only; nothing is queued for Arize."
+    ),
+    click.Option(
+        ["--max_future"],
+        type=Duration(),
+        default="10m",
+        show_default=True,
+        help="How far an event may lie ahead of its publish time.",
+    ),
+    click.Option(
+        ["--max_envelope_bytes"],
+        type=click.IntRange(min=1),
+        default=10 << 20,
+        show_default=True,
+        help="Most payload bytes of one envelope.",
+    ),
+]
+RUN_SETTINGS = {"ignore_unknown_options": True, "allow_extra_args": True}
+
+
+def normalized(argv: Iterable[str]) -> list[str]:
+    """The arguments with flags spelt with underscores; hyphens mean the same."""
+    words = []
+    for word in argv:
+        found = _FLAG.fullmatch(word)
+        if found:
+            word = f"--{found[1].replace('-', '_')}{found[2] or ''}"
+        words.append(word)
+    return words
+
+
+def run_options(parameters: dict[str, Any], beam_args: Sequence[str]) -> RunOptions:
+    """The options of a parsed command line.
+
+    Raises:
+        click.UsageError: a flag that neither we nor Beam know, with a suggestion.
+    """
+    _check_beam_args(beam_args)
+    if parameters["no_arize"] and parameters["arize_url"]:
+        raise click.UsageError("--arize_url and --no_arize contradict each other; drop one")
+    return RunOptions(**parameters, beam_args=tuple(beam_args))
+
+
+def parse_run(argv: Sequence[str]) -> RunOptions:
+    """The options of a run, as the command line takes them.
+
+    Raises:
+        click.UsageError: anything wrong with them.
+    """
+    command = click.Command("run", params=RUN_PARAMETERS, context_settings=RUN_SETTINGS)
+    with command.make_context("weighbridge run", normalized(argv)) as context:
+        return run_options(context.params, context.args)
+
+
+def _check_beam_args(words: Sequence[str]) -> None:
+    if not words:
+        return
+    from apache_beam.options.pipeline_options import PipelineOptions, _BeamArgumentParser
+
+    class Parser(_BeamArgumentParser):
+        def error(self, message: str) -> NoReturn:
+            raise click.UsageError(message)
+
+    parser = Parser(allow_abbrev=False, add_help=False)
+    for options in PipelineOptions.__subclasses__():
+        options._add_argparse_args(parser)
+    _, unknown = parser.parse_known_args(list(words))
+    if not unknown:
+        return
+    word = unknown[0].partition("=")[0]
+    ours = [flag for parameter in RUN_PARAMETERS for flag in parameter.opts]
+    near = get_close_matches(word, [*ours, *parser._option_string_actions], n=1)
+    hint = f"; did you mean {near[0]}?" if near else "; see `weighbridge run --help`"
+    raise click.UsageError(f"no such option: {word}{hint}")

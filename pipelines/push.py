@@ -1,0 +1,236 @@
+"""Delivers what was committed to Arize, from the data files, until it is acknowledged."""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import apache_beam as beam
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from extractors import Extractor, Extractors
+from pipelines.arize import ArizeAccess, ArizeSender, ArizeUnavailable, Sent
+from pipelines.commit import commit_files, read_ring
+from pipelines.files import FileRef, write_files
+from pipelines.metrics import counter
+from pipelines.outbox import Outbox
+from pipelines.tables import DELIVERIES, DELIVERIES_SCHEMA, Tables, table_name
+from pipelines.write import MAX_PUSHED_ROWS
+from schemas import ConfigurationError
+
+GRACE_SECONDS = 24 * 3600.0
+"""An entry that no table has committed after this time never will be."""
+_log = logging.getLogger("weighbridge")
+
+
+class Push:
+    """Sends what the outbox names. One process of a home at a time; a second one does nothing.
+
+    Args:
+        home: the home folder.
+        extractors: row classes and settings of the tables.
+        access: where Arize is.
+        clock: gives the time, for the look-back.
+    """
+
+    def __init__(
+        self,
+        home: Path,
+        extractors: Extractors,
+        access: ArizeAccess,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._tables = Tables(home)
+        self._outbox = Outbox(home)
+        self._by_table = {table_name(item): item for item in extractors.values() if item.pushed}
+        self._access = access
+        self._clock = clock
+        self._deliveries: list[dict[str, Any]] = []
+
+    def deliver(self) -> dict[str, int]:
+        """Send every committed entry; rows acknowledged, by model.
+
+        An entry is removed after its last file was acknowledged, so that a crash, or hours without
+        Arize, leave what is undelivered to the next run.
+        """
+        self._deliveries = []
+        pushed: dict[str, int] = defaultdict(int)
+        with self._outbox.store.try_locked("deliver") as ours:
+            if not ours:
+                return {}
+            for table, entries in self._committed().items():
+                extractor = self._by_table.get(table)
+                if extractor is None:
+                    _log.warning("%s: undelivered rows, and no extractor that pushes them", table)
+                    continue
+                try:
+                    for rows in self._deliver_table(extractor, table, entries):
+                        pushed[extractor.table] += rows
+                except (ArizeUnavailable, ConfigurationError) as error:
+                    _log.warning("%s stays in the outbox: %s", table, error)
+            self._record()
+        return dict(pushed)
+
+    def pending_rows(self) -> int:
+        """Rows that are committed and not acknowledged."""
+        return sum(
+            ref.rows
+            for entries in self._committed().values()
+            for entry in entries
+            for ref in self._outbox.read(entry)[1]
+        )
+
+    def _committed(self) -> dict[str, list[str]]:
+        """Entries by table, oldest first; those that were never committed are removed."""
+        names = self._outbox.entries()  # before the rings are read: none of these comes later
+        rings: dict[str, set[str]] = {}
+        found: dict[str, list[str]] = defaultdict(list)
+        for entry in sorted(names, key=self._outbox.age, reverse=True):
+            table, _ = self._outbox.read(entry)
+            if not table:
+                continue
+            if table not in rings:
+                rings[table] = set(read_ring(self._tables.load(table)))
+            if entry in rings[table]:
+                found[table].append(entry)
+            elif self._outbox.age(entry) > GRACE_SECONDS:
+                self._outbox.remove(entry)
+        return found
+
+    def _deliver_table(self, extractor: Extractor, table: str, entries: list[str]) -> Iterator[int]:
+        sender = ArizeSender(extractor, self._access)
+        for batch in _batches([(e, ref) for e in entries for ref in self._outbox.read(e)[1]]):
+            rows = pa.concat_tables(
+                [_read(ref, sender.columns, extractor) for _, ref in batch],
+                promote_options="default",
+            )
+            rows, outside, sampled_out = sender.selected(rows, self._clock())
+            acknowledged = 0
+            versions = pc.unique(rows["model_version"]).to_pylist()
+            for version in versions or [""]:
+                part = rows.filter(pc.equal(rows["model_version"], version))
+                sent = sender.send(part, version) if part.num_rows else Sent()
+                acknowledged += sent.rows
+                self._note(extractor, table, version, part, sent, outside, sampled_out)
+                outside = sampled_out = 0  # told once a batch
+            self._acknowledge(table, batch)
+            yield acknowledged
+
+    def _acknowledge(self, table: str, batch: list[tuple[str, FileRef]]) -> None:
+        for entry in {entry for entry, _ in batch}:
+            done = {ref for name, ref in batch if name == entry}
+            left = tuple(ref for ref in self._outbox.read(entry)[1] if ref not in done)
+            if left:
+                self._outbox.write(entry, table, left)
+            else:
+                self._outbox.remove(entry)
+
+    def _note(
+        self,
+        extractor: Extractor,
+        table: str,
+        version: str,
+        rows: pa.Table,
+        sent: Sent,
+        outside: int,
+        sampled_out: int,
+    ) -> None:
+        upload = uuid4().hex
+        span = pc.min_max(rows["event_time"]).as_py()
+        base = {
+            "envelope_id": upload,
+            "row_id": upload,
+            "event_time": self._clock(),
+            "table_name": table,
+            "model_id": extractor.model_id,
+            "model_version": version,
+            "arize_space": extractor.settings.arize_space,
+        }
+        self._deliveries.append(
+            {
+                **base,
+                "outcome": "delivered",
+                "rows": sent.rows,
+                "rows_outside_lookback": outside,
+                "rows_sampled_out": sampled_out,
+                "attempts": sent.attempts,
+                "possible_duplicates": sent.possible_duplicates,
+                "first_event_time": span["min"],
+                "last_event_time": span["max"],
+            }
+        )
+        for row_id, error in sent.refused:
+            refused = {**base, "row_id": row_id, "outcome": "refused", "rows": 1, "error": error}
+            self._deliveries.append(refused)
+
+    def _record(self) -> None:
+        """Write what happened to the table `deliveries`, in one commit."""
+        if not self._deliveries:
+            return
+        rows = pa.Table.from_pylist(self._deliveries, schema=DELIVERIES_SCHEMA)
+        written = write_files(self._tables.load(DELIVERIES), self._tables.store, rows)
+        commit_files(self._tables, DELIVERIES, written.files, Outbox(None))
+
+
+class PushToArize(beam.PTransform[Any, Any]):
+    """Delivers the outbox once there is something new. In: names of committed tables.
+
+    Behind a reshuffle: neither an outage of Arize nor a retry can undo or repeat a commit. A push
+    that fails is no error; what it leaves in the outbox is sent by the next one.
+    """
+
+    def __init__(self, push: Mapping[str, Any]) -> None:
+        super().__init__()
+        self._push = dict(push)
+
+    def expand(self, tables: Any) -> Any:
+        """One step; it gives nothing."""
+        return tables | "StablePush" >> beam.Reshuffle() | "Push" >> beam.ParDo(_PushFn(self._push))
+
+
+class _PushFn(beam.DoFn):
+    def __init__(self, arguments: Mapping[str, Any]) -> None:
+        self._arguments = dict(arguments)
+
+    def start_bundle(self) -> None:
+        self._due = False
+
+    def process(self, table: str) -> None:
+        self._due = True
+
+    def finish_bundle(self) -> None:
+        if self._due:
+            for table, rows in Push(**self._arguments).deliver().items():
+                counter(table, "rows_pushed").inc(rows)
+
+
+def _batches(files: list[tuple[str, FileRef]]) -> Iterator[list[tuple[str, FileRef]]]:
+    """Files of up to `MAX_PUSHED_ROWS` rows in all: large calls cost a tenth of small ones."""
+    batch: list[tuple[str, FileRef]] = []
+    rows = 0
+    for item in files:
+        if batch and rows + item[1].rows > MAX_PUSHED_ROWS:
+            yield batch
+            batch, rows = [], 0
+        batch.append(item)
+        rows += item[1].rows
+    if batch:
+        yield batch
+
+
+def _read(ref: FileRef, names: list[str], extractor: Extractor) -> pa.Table:
+    with pq.ParquetFile(ref.path) as file:
+        present = set(file.schema_arrow.names)
+        rows = file.read(columns=[name for name in names if name in present])
+    schema = extractor.shape().schema
+    for name in names:
+        if name not in present:  # written before the row class had the column
+            rows = rows.append_column(name, pa.nulls(rows.num_rows, schema.field(name).type))
+    return rows.select(names)

@@ -1,0 +1,125 @@
+"""Durable local writes: what is written is complete or absent, also after a power cut."""
+
+from __future__ import annotations
+
+import io
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from fcntl import LOCK_EX, LOCK_NB, flock
+from pathlib import Path
+
+from pyiceberg.io import OutputStream
+from pyiceberg.io.pyarrow import PyArrowFile, PyArrowFileIO
+
+
+class Store:
+    """Files below one folder. Every object is named by its content or has one writer."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root.absolute()
+
+    def write(self, name: str, data: bytes | memoryview) -> None:
+        """Write an object; one that exists is replaced, so that its age starts again."""
+        path = self.root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        with open(temporary, "wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(temporary, path)
+        _sync_folder(path.parent)
+
+    def read(self, name: str) -> bytes:
+        """The object's bytes.
+
+        Raises:
+            FileNotFoundError: it is not there (any more).
+        """
+        return (self.root / name).read_bytes()
+
+    def remove(self, name: str) -> None:
+        """Remove an object, if it is there."""
+        path = self.root / name
+        path.unlink(missing_ok=True)
+        if path.parent.exists():
+            _sync_folder(path.parent)
+
+    def exists(self, name: str) -> bool:
+        """Whether the object is there."""
+        return (self.root / name).exists()
+
+    def names(self, folder: str, suffix: str) -> list[str]:
+        """Names of the complete objects below a folder, in order."""
+        return sorted(
+            str(path.relative_to(self.root))
+            for path in (self.root / folder).rglob(f"*{suffix}")
+            if not path.name.startswith(".")
+        )
+
+    def age(self, name: str) -> float:
+        """Seconds since the object was written; 0 if it is not there."""
+        try:
+            return time.time() - (self.root / name).stat().st_mtime
+        except FileNotFoundError:
+            return 0.0
+
+    @contextmanager
+    def locked(self, name: str) -> Iterator[None]:
+        """Take turns with other processes of this machine. A killed one frees its locks."""
+        with self._lock_file(name) as stream:
+            flock(stream, LOCK_EX)
+            yield
+
+    @contextmanager
+    def try_locked(self, name: str) -> Iterator[bool]:
+        """Like `locked`, but gives false at once where another process has the lock."""
+        with self._lock_file(name) as stream:
+            try:
+                flock(stream, LOCK_EX | LOCK_NB)
+            except BlockingIOError:
+                yield False
+            else:
+                yield True
+
+    def _lock_file(self, name: str) -> io.TextIOWrapper:
+        path = self.root / f".{name}.lock"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return open(path, "a")
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+class _SyncedStream(io.BufferedWriter):
+    raw: io.FileIO
+
+    def close(self) -> None:
+        if not self.closed:
+            self.flush()
+            os.fsync(self.fileno())
+            _sync_folder(Path(str(self.raw.name)).parent)
+        super().close()
+
+
+class _SyncedFile(PyArrowFile):
+    def create(self, overwrite: bool = False) -> OutputStream:
+        path = Path(self._path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return _SyncedStream(io.FileIO(path, "w" if overwrite else "x"))
+
+
+class SyncedFileIO(PyArrowFileIO):
+    """PyIceberg syncs nothing, but SQLite does: a power cut could leave it naming an empty file."""
+
+    def new_output(self, location: str) -> PyArrowFile:
+        """An output that is on disk once it is closed."""
+        scheme, netloc, path = self.parse_location(location, self.properties)
+        return _SyncedFile(fs=self.fs_by_scheme(scheme, netloc), location=location, path=path)

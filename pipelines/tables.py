@@ -1,0 +1,190 @@
+"""The catalog and its tables: opened by everyone, created and evolved by the launcher only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pyarrow as pa
+from pyiceberg.catalog import Catalog
+from pyiceberg.catalog.sql import SqlCatalog
+from pyiceberg.exceptions import (
+    CommitFailedException,
+    NoSuchTableError,
+    TableAlreadyExistsError,
+    ValidationError,
+)
+from pyiceberg.io.pyarrow import schema_to_pyarrow
+from pyiceberg.table import Table
+from pyiceberg.transforms import DayTransform
+
+from extractors import Extractor
+from pipelines.store import Store
+from schemas import ConfigurationError
+from schemas.arrow import TIME
+
+MODELS, PLATFORM = "models", "weighbridge"
+DELIVERIES = f"{PLATFORM}.deliveries"
+_PROPERTIES = {
+    # PyIceberg's own retries rebase without asking for our token, and would duplicate.
+    "commit.retry.num-retries": "0",
+    "write.metadata.delete-after-commit.enabled": "true",
+    "write.metadata.previous-versions-max": "20",
+    "commit.manifest-merge.enabled": "true",
+    "commit.manifest.min-count-to-merge": "20",
+}
+DELIVERIES_SCHEMA = pa.schema(
+    [
+        # Named as in a model's table, so that one writer serves both.
+        pa.field("envelope_id", pa.string(), metadata={"doc": "id of the upload"}),
+        pa.field(
+            "row_id", pa.string(), metadata={"doc": "the row, where a single one was refused"}
+        ),
+        pa.field("event_time", TIME, metadata={"doc": "when Arize answered"}),
+        pa.field("table_name", pa.string()),
+        pa.field("model_id", pa.string()),
+        pa.field("model_version", pa.string()),
+        pa.field("arize_space", pa.string(), metadata={"doc": "name of the space, not its id"}),
+        pa.field("outcome", pa.string(), metadata={"doc": "delivered | refused"}),
+        pa.field("rows", pa.int64()),
+        pa.field(
+            "rows_outside_lookback", pa.int64(), metadata={"doc": "not sent: too old, too new"}
+        ),
+        pa.field("rows_sampled_out", pa.int64(), metadata={"doc": "not sent: arize_sample_rate"}),
+        pa.field("attempts", pa.int64()),
+        pa.field(
+            "possible_duplicates",
+            pa.int64(),
+            metadata={
+                "doc": "rows of attempts that timed out and may have been taken all the same"
+            },
+        ),
+        pa.field("error", pa.string()),
+        pa.field("first_event_time", TIME),
+        pa.field("last_event_time", TIME),
+    ]
+)
+# Iceberg has one type for both sizes, and PyIceberg reads it as the large one.
+_LARGE = {pa.string(): pa.large_string(), pa.binary(): pa.large_binary()}
+
+
+@dataclass
+class Tables:
+    """The Iceberg tables under one home folder. Pickles as the folder; opens its catalog on use."""
+
+    home: Path
+    _catalog: Catalog | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def catalog(self) -> Catalog:
+        """The catalog `weighbridge`, an SQLite file."""
+        if self._catalog is None:
+            folder = self.home.absolute() / "tables"
+            folder.mkdir(parents=True, exist_ok=True)
+            self._catalog = SqlCatalog(
+                "weighbridge",
+                uri=f"sqlite:///{folder}/catalog.db?timeout=60",
+                warehouse=f"file://{folder}",
+                **{"py-io-impl": "pipelines.store.SyncedFileIO"},
+            )
+        return self._catalog
+
+    @property
+    def store(self) -> Store:
+        """Where data files and the tables' locks are."""
+        return Store(self.home / "tables")
+
+    def load(self, name: str) -> Table:
+        """The table in its current state.
+
+        Raises:
+            NoSuchTableError: there is none of that name.
+        """
+        for _ in range(5):
+            try:
+                return self.catalog.load_table(name)
+            except FileNotFoundError:
+                continue  # its metadata was replaced between the look-up and the read
+        return self.catalog.load_table(name)
+
+    def names(self, namespace: str = MODELS) -> list[str]:
+        """Full names of the tables in a namespace, in order."""
+        self.catalog.create_namespace_if_not_exists(namespace)
+        return sorted(".".join(name) for name in self.catalog.list_tables(namespace))
+
+    def prepare(self, extractors: Iterable[Extractor]) -> list[str]:
+        """Create and evolve the table of each extractor, and the platform's own.
+
+        Returns:
+            A line for each table that was created or changed.
+
+        Raises:
+            ConfigurationError: a row class that its table's rows do not fit, with the remedy.
+        """
+        for namespace in (MODELS, PLATFORM):
+            self.catalog.create_namespace_if_not_exists(namespace)
+        lines = [
+            self._prepare(table_name(extractor), extractor.shape().schema)
+            for extractor in sorted(extractors, key=lambda extractor: extractor.table)
+        ]
+        lines.append(self._prepare(DELIVERIES, DELIVERIES_SCHEMA))
+        return [line for line in lines if line]
+
+    def _prepare(self, name: str, schema: pa.Schema) -> str:
+        try:
+            table = self.load(name)
+        except NoSuchTableError:
+            try:
+                self._create(name, schema)
+            except TableAlreadyExistsError:
+                return self._prepare(name, schema)
+            return f"created table {name}"
+        return _evolve(table, name, schema)
+
+    def _create(self, name: str, schema: pa.Schema) -> None:
+        create = self.catalog.create_table_transaction(name, schema, properties=_PROPERTIES)
+        with create, create.update_spec() as spec:
+            spec.add_field("event_time", DayTransform(), "event_day")
+
+
+def table_name(extractor: Extractor) -> str:
+    """Full name of an extractor's table."""
+    return f"{MODELS}.{extractor.table}"
+
+
+def _evolve(table: Table, name: str, schema: pa.Schema) -> str:
+    present = {item.name: item.type for item in schema_to_pyarrow(table.schema())}
+    added = [item.name for item in schema if item.name not in present]
+    changed = [
+        item.name
+        for item in schema
+        if item.name in present and not _same(present[item.name], item.type)
+    ]
+    if not added and not changed:
+        return ""
+    try:
+        with table.update_schema() as update:
+            update.union_by_name(schema)
+    except (ValidationError, ValueError, TypeError) as error:
+        column = (changed or added)[0]
+        raise ConfigurationError(
+            f"table {name}: column {column} is {present.get(column)} and the row class now says "
+            f"{schema.field(column).type}; keep the type and add a column of another name "
+            f"({type(error).__name__})"
+        ) from None
+    except CommitFailedException:
+        table.refresh()
+        return _evolve(table, name, schema)  # another launcher was faster
+    return f"changed table {name}: {', '.join([*added, *changed])}"
+
+
+def _same(stored: pa.DataType, wanted: pa.DataType) -> bool:
+    """Whether two types are one to Iceberg, which has no name for the items of a list."""
+    if pa.types.is_list(wanted) or pa.types.is_large_list(wanted):
+        is_list = pa.types.is_list(stored) or pa.types.is_large_list(stored)
+        return is_list and _same(stored.value_type, wanted.value_type)
+    if pa.types.is_struct(wanted):
+        fields = {item.name: item.type for item in stored} if pa.types.is_struct(stored) else {}
+        return all(item.name in fields and _same(fields[item.name], item.type) for item in wanted)
+    return bool(stored in (wanted, _LARGE.get(wanted)))

@@ -1,0 +1,51 @@
+"""The bounded way to write rows: the step that extracts them writes their files itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pyarrow as pa
+from apache_beam.typehints import KV
+
+from extractors import Extractor
+from pipelines.files import write_files
+from pipelines.metrics import counter
+from pipelines.tables import Tables, table_name
+
+MAX_TABLE_BYTES = 128 << 20
+MAX_BYTES = 256 << 20
+"""Bytes of Arrow that one bundle holds, per table and in all: in memory one bundle is all input."""
+MAX_PUSHED_ROWS = 50_000
+"""A crash while pushing repeats at most one file."""
+
+
+class WriteFiles:
+    """Writes record batches as data files. Gives (table name, file reference as JSON).
+
+    Harmless when repeated: files are named by their content, and one that no commit names is an
+    orphan for the sweep.
+    """
+
+    element_type: Any = KV[str, str]
+    max_table_bytes = MAX_TABLE_BYTES
+    max_bytes = MAX_BYTES
+
+    def __init__(self, tables: Tables) -> None:
+        self._tables = tables
+
+    def __call__(
+        self, extractor: Extractor, batches: list[pa.RecordBatch]
+    ) -> Iterator[tuple[str, str]]:
+        """Write the rows of envelopes that the table does not have."""
+        name = table_name(extractor)
+        written = write_files(
+            self._tables.load(name),
+            self._tables.store,
+            pa.Table.from_batches(batches),
+            max_rows=MAX_PUSHED_ROWS if extractor.pushed else None,
+        )
+        if written.known:
+            counter(extractor.table, "envelopes_known").inc(written.known)
+        for ref in written.files:
+            yield name, ref.to_json()
