@@ -65,7 +65,7 @@ PACKAGE = click.Option(
 RUN_PARAMETERS: list[click.Parameter] = [
     click.Option(
         ["--input_files"],
-        required=True,
+        default="",
         metavar="GLOB",
         help="Archive files (Avro) to read, ** for any depth; a folder means all in it.",
     ),
@@ -116,6 +116,10 @@ def run_options(parameters: dict[str, Any], beam_args: Sequence[str]) -> RunOpti
         click.UsageError: a flag that neither we nor Beam know, with a suggestion.
     """
     _check_beam_args(beam_args)
+    if not parameters["input_files"]:
+        raise click.UsageError(
+            "--input_files is missing: name archive files, e.g. 'archive/*.avro'"
+        )
     if parameters["no_arize"] and parameters["arize_url"]:
         raise click.UsageError("--arize_url and --no_arize contradict each other; drop one")
     return RunOptions(**parameters, beam_args=tuple(beam_args))

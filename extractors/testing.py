@@ -1,0 +1,169 @@
+"""Try an extractor without a pipeline: envelopes, rows with all checks, golden cases."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, TypeVar
+
+from weighbridge import Envelope, Origin
+from weighbridge.plain import parse_rfc3339
+from weighbridge.wire import Kind
+
+from extractors._calls import ExtractorCalls
+from extractors._registry import Extractor, Extractors, extractor_of
+from schemas import ConfigurationError, RecordError, Row
+from schemas.buffer import Flushed, RowBuffer
+
+R = TypeVar("R", bound=Row)
+NOON = datetime(2026, 1, 2, 12, 0, tzinfo=UTC)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+# They change with the code and with the clock, not with what the extractor does.
+_NOT_GOLDEN = ("extractor_version", "ingest_time")
+
+
+def envelope(
+    *,
+    request: Any = None,
+    response: Any = None,
+    actual: Any = None,
+    context: Any = None,
+    model_id: str = "test",
+    envelope_id: str = "e-1",
+    model_version: str = "1",
+    status: int | None = 200,
+    event_time: datetime = NOON,
+    headers: Mapping[str, str] | None = None,
+    attributes: Mapping[str, str] | None = None,
+) -> Envelope:
+    """An envelope as the pipeline would give it; bodies are JSON values, or bytes as they are."""
+    kind: Kind = "prediction" if actual is None else "actual"
+    micros = (event_time - _EPOCH) // timedelta(microseconds=1)
+    return Envelope(
+        Origin(model_id, kind, model_version, micros),
+        envelope_id,
+        micros,
+        _body(request if actual is None else actual),
+        None if kind == "actual" else _body(response),
+        None if context is None else _body(context),
+        status,
+        None,
+        {name.lower(): value for name, value in (headers or {}).items()},
+        dict(attributes or {}),
+    )
+
+
+def rows_of(extract: Callable[[Envelope], Iterable[R]], envelope: Envelope) -> list[R]:
+    """The rows that the pipeline would write for this envelope.
+
+    Raises:
+        RecordError: the pipeline would make the envelope a dead letter; its `stage` says where.
+        ConfigurationError: the function is not registered.
+    """
+    entry = _entry(extract, envelope)
+    calls = ExtractorCalls(entry)
+    try:
+        rows, checked = calls.extract(envelope)
+    finally:
+        calls.close()
+    _flush(entry, envelope, rows, checked)
+    if checked:
+        return [_as_row(entry, row) for row in rows]
+    return [entry.row.model_validate(row) for row in rows]  # type: ignore[misc]
+
+
+@dataclass(frozen=True)
+class GoldenCase:
+    """A folder with `envelope.json`, and `rows.json` with the rows that it must give."""
+
+    model_id: str
+    folder: Path
+
+    @property
+    def name(self) -> str:
+        """Model and case."""
+        return f"{self.model_id}/{self.folder.name}"
+
+    def expected(self) -> Any:
+        """What `rows.json` says; None if there is none yet."""
+        path = self.folder / "rows.json"
+        return json.loads(path.read_text()) if path.exists() else None
+
+    def given(self, extractors: Extractors) -> Any:
+        """What today's extractor gives: a list of rows, or {"failure": {stage, message}}.
+
+        Raises:
+            ConfigurationError: no extractor is registered for the envelope.
+        """
+        captured = self.envelope()
+        entry = extractors.get((self.model_id, captured.kind))
+        if entry is None:
+            raise ConfigurationError(f"{self.name}: no extractor for {captured.kind}s")
+        try:
+            calls = ExtractorCalls(entry)
+            try:
+                rows, checked = calls.extract(captured)
+            finally:
+                calls.close()
+            batch = _flush(entry, captured, rows, checked)
+        except RecordError as error:
+            return {"failure": {"stage": error.stage, "message": str(error)}}
+        rows_out = [] if batch is None else batch.drop_columns(list(_NOT_GOLDEN)).to_pylist()
+        return json.loads(json.dumps(rows_out, default=_json))
+
+    def envelope(self) -> Envelope:
+        """The captured envelope."""
+        stored = json.loads((self.folder / "envelope.json").read_text())
+        time = stored.pop("event_time", None)
+        if time is not None:
+            stored["event_time"] = _EPOCH + timedelta(microseconds=parse_rfc3339(time))
+        return envelope(model_id=self.model_id, envelope_id=self.folder.name, **stored)
+
+    def write(self, extractors: Extractors) -> None:
+        """Replace `rows.json` by what today's extractor gives."""
+        text = json.dumps(self.given(extractors), indent=2, ensure_ascii=False, sort_keys=True)
+        (self.folder / "rows.json").write_text(text + "\n")
+
+
+def golden_cases(folder: Path) -> Iterator[GoldenCase]:
+    """The cases below `folder/<model>/<case>/`, in order of their names."""
+    for path in sorted(folder.glob("*/*/envelope.json")):
+        yield GoldenCase(path.parent.parent.name, path.parent)
+
+
+def _entry(function: Callable[..., Any], envelope: Envelope) -> Extractor:
+    entries = extractor_of(function)
+    if not entries:
+        raise ConfigurationError(f"{function.__qualname__} is not decorated with @extractor")
+    named = [entry for entry in entries if entry.model_id == envelope.model_id]
+    return (named or entries)[0]
+
+
+def _flush(
+    entry: Extractor, envelope: Envelope, rows: Iterable[dict[str, Any]], checked: bool
+) -> Any:
+    buffer: RowBuffer[None] = RowBuffer(entry.shape(), checked)
+    rows = list(rows)
+    if not rows:
+        return None
+    micros = envelope.event_micros
+    buffer.add(rows, envelope.envelope_id, micros, micros, envelope.model_version, None)
+    flushed: Flushed[None] = buffer.flush()
+    for _, error in flushed.refused:
+        raise error
+    return flushed.batch
+
+
+def _as_row(entry: Extractor, values: dict[str, Any]) -> Any:
+    return entry.row.model_construct(**values)
+
+
+def _body(value: Any) -> bytes:
+    return value if isinstance(value, bytes) else json.dumps(value).encode()
+
+
+def _json(value: object) -> str:
+    return value.isoformat() if hasattr(value, "isoformat") else str(value)

@@ -1,0 +1,189 @@
+"""The command `weighbridge`. Imports neither Beam nor Arrow before a command needs them."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+
+from pipelines.options import (
+    HOME,
+    PACKAGE,
+    RUN_PARAMETERS,
+    RUN_SETTINGS,
+    normalized,
+    run_options,
+)
+
+console = Console(highlight=False)
+errors = Console(stderr=True, highlight=False)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="weighbridge-pipeline", message="weighbridge %(version)s")
+def cli() -> None:
+    """Weigh every model in traffic: from raw envelopes to tables and to Arize.
+
+    Options may be written with hyphens or with underscores.
+    """
+
+
+def _run(**parameters: Any) -> None:
+    """Read archive files and add what is missing to tables and to Arize.
+
+    Options of Apache Beam pass through. Exit status: 0 done (dead letters are reported, and no
+    error), 1 the run failed, 2 wrong usage or configuration.
+    """
+    with _quiet_imports():
+        from pipelines.main import run_with
+        from pipelines.render import print_report
+    options = run_options(parameters, click.get_current_context().args)
+    report = run_with(options, say=console.print)
+    print_report(console, report, options.home)
+
+
+cli.add_command(
+    click.Command(
+        "run",
+        callback=_run,
+        params=RUN_PARAMETERS,
+        context_settings=RUN_SETTINGS,
+        help=_run.__doc__,
+        short_help="Read archive files and add what is missing.",
+    )
+)
+
+
+@cli.command(params=[PACKAGE])
+@click.argument("model", required=False)
+@click.option("--check", is_flag=True, help="Run the golden cases; exit 1 if one differs.")
+@click.option("--write_golden", is_flag=True, help="Write the rows of the golden cases anew.")
+@click.option(
+    "--golden",
+    type=click.Path(file_okay=False, path_type=Path),
+    default="tests/golden",
+    show_default=True,
+    help="Folder of the golden cases, <model>/<case>/envelope.json.",
+)
+def models(
+    model: str | None, extractors_package: str, check: bool, write_golden: bool, golden: Path
+) -> None:
+    """Show the registered models: kinds, tables, columns and what Arize sees in them."""
+    from extractors import load_extractors
+    from pipelines.render import check_golden, print_models
+
+    extractors = load_extractors(extractors_package)
+    if model is not None and model not in {model_id for model_id, _ in extractors}:
+        known = ", ".join(sorted({model_id for model_id, _ in extractors}))
+        raise click.UsageError(f"no model {model} is registered in {extractors_package}: {known}")
+    if check or write_golden:
+        if not check_golden(console, extractors, golden, model, write=write_golden):
+            raise click.exceptions.Exit(1)
+    else:
+        print_models(console, extractors, model)
+
+
+@cli.group(invoke_without_command=True, params=[HOME, PACKAGE])
+@click.pass_context
+def tables(context: click.Context, home: Path, extractors_package: str) -> None:
+    """Show the tables: rows, partitions, snapshots."""
+    from extractors import load_extractors
+    from pipelines.tables import Tables
+
+    if not (home / "tables" / "catalog.db").exists():
+        raise click.UsageError(
+            f"{home} holds no tables yet; `weighbridge run --home {home}` makes some"
+        )
+    context.obj = (Tables(home), load_extractors(extractors_package))
+    if context.invoked_subcommand is None:
+        from pipelines.render import print_tables
+
+        print_tables(console, *context.obj)
+
+
+@tables.command()
+@click.argument("model")
+@click.option("--actuals", is_flag=True, help="Its actuals instead of its predictions.")
+@click.option("--rows", default=3, show_default=True, type=click.IntRange(min=1))
+@click.pass_obj
+def show(opened: tuple[Any, Any], model: str, actuals: bool, rows: int) -> None:
+    """Print rows of a model's table, or of a platform table such as `deliveries`."""
+    from pipelines.render import print_rows
+
+    print_rows(console, opened[0], model, actuals, rows)
+
+
+@cli.command(params=[HOME])
+@click.option(
+    "--months",
+    default=1,
+    show_default=True,
+    type=click.IntRange(1, 11),
+    help="Months of traffic; the models learn from the earlier ones.",
+)
+@click.option("--fresh", is_flag=True, help="Forget the home folder of an earlier demo.")
+def demo(home: Path, months: int, fresh: bool) -> None:
+    """Send real flights through a model service, the pipeline, tables and Arize's protocol."""
+    with _quiet_imports():
+        from pipelines.demo.command import run_demo
+    if not run_demo(console, home, months, fresh):
+        raise click.exceptions.Exit(1)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the command and exit: 0 done, 1 failed, 2 wrong usage or configuration."""
+    sys.exit(_main(sys.argv[1:] if argv is None else argv))
+
+
+def _main(argv: Sequence[str]) -> int:
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s")
+    logging.getLogger("apache_beam").setLevel(logging.ERROR)
+    # A company's package is found where the command is run, as with `python -m`.
+    if "" not in sys.path:
+        sys.path.insert(0, "")
+    try:
+        code = cli.main(normalized(argv), prog_name="weighbridge", standalone_mode=False)
+    except click.exceptions.Exit as error:
+        return error.exit_code
+    except click.exceptions.Abort:
+        errors.print("Aborted.")
+        return 130
+    except click.ClickException as error:
+        error.show()
+        return 2
+    except Exception as error:
+        return _failed(error)
+    return code if isinstance(code, int) else 0
+
+
+def _failed(error: Exception) -> int:
+    from schemas import ConfigurationError
+
+    if isinstance(error, ConfigurationError):
+        errors.print(f"Error: {error}", markup=False, soft_wrap=True)
+        return 2
+    # Texts of foreign errors may quote payloads; the class and the place do not.
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    place = f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace else "?"
+    text = f": {error}" if isinstance(error, OSError) else ""
+    errors.print(
+        f"Error: failed with {type(error).__name__}{text} at {place}", markup=False, soft_wrap=True
+    )
+    return 1
+
+
+class _quiet_imports:
+    """Beam warns about every optional part that is not installed."""
+
+    def __enter__(self) -> None:
+        logging.disable(logging.WARNING)
+
+    def __exit__(self, *_: object) -> None:
+        logging.disable(logging.NOTSET)

@@ -1,0 +1,140 @@
+"""What the commands print."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table as Grid
+
+from extractors import Extractor, Extractors
+from extractors.testing import golden_cases
+from pipelines.report import Report
+from pipelines.tables import MODELS, PLATFORM, Tables
+
+
+def grid(title: str, *columns: str, numbers: int = 0) -> Grid:
+    """An empty table whose last `numbers` columns are aligned to the right."""
+    table = Grid(title=title or None, title_justify="left", title_style="bold")
+    for i, name in enumerate(columns):
+        table.add_column(name, justify="right" if i >= len(columns) - numbers else "left")
+    return table
+
+
+def print_report(console: Console, report: Report, home: Path) -> None:
+    """Counts of a run per table, and where to look for what did not become rows."""
+    names = ("table", "envelopes", "known", "rows added", "dead letters", "skipped", "pushed")
+    table = grid("", *names, numbers=6)
+    for item in report.tables:
+        table.add_row(
+            item.table,
+            f"{item.envelopes:,}",
+            f"{item.known:,}",
+            f"{item.rows:,}",
+            f"{sum(item.failures.values()):,}",
+            f"{item.skipped:,}",
+            f"{item.pushed:,}",
+        )
+    console.print(table)
+    if report.failures:
+        stages = ", ".join(f"{count:,} {stage}" for stage, count in report.failures.items())
+        console.print(f"dead letters: {stages}; {home / 'failures'}")
+    if report.parked:
+        console.print(
+            f"parked, as nobody registered their model: {report.parked:,}; {home / 'parked'}"
+        )
+    if report.files_damaged:
+        console.print(f"[red]damaged files, named above: {report.files_damaged}[/]")
+    if report.undelivered_rows:
+        console.print(
+            f"[yellow]undelivered to Arize: {report.undelivered_rows:,} rows; "
+            "they are in the tables, and every run tries again[/]"
+        )
+    console.print(f"{report.files:,} files in {report.seconds:.1f} s")
+
+
+def print_models(console: Console, extractors: Extractors, model: str | None) -> None:
+    """Each registered extractor with its columns and roles."""
+    for entry in _ordered(extractors, model):
+        arize = f"Arize {entry.model_type}"
+        if not entry.pushed:
+            why = "untyped" if entry.model_type == "untyped" else 'arize="off"'
+            arize = f"table only: {why}"
+        owner = f", {entry.settings.owner}" if entry.settings.owner else ""
+        title = f"{entry.model_id} ({entry.kind}) -> {MODELS}.{entry.table}, {arize}{owner}"
+        table = grid(title, "column", "type", "role", "description")
+        for column in entry.shape().columns:
+            null = " | null" if column.nullable else ""
+            table.add_row(column.name, f"{column.type}{null}", str(column.role), column.description)
+        console.print(table)
+
+
+def check_golden(
+    console: Console, extractors: Extractors, folder: Path, model: str | None, write: bool
+) -> bool:
+    """Compare (or write) the golden cases; true if all are as expected."""
+    cases = [case for case in golden_cases(folder) if model in (None, case.model_id)]
+    if not cases:
+        raise click.UsageError(
+            f"no golden case in {folder / (model or '*') / '*' / 'envelope.json'}"
+        )
+    good = True
+    for case in cases:
+        if write:
+            case.write(extractors)
+            console.print(f"wrote {case.folder / 'rows.json'}")
+        elif case.expected() == case.given(extractors):
+            console.print(f"[green]same[/]    {case.name}")
+        else:
+            good = False
+            console.print(f"[red]differs[/] {case.name}")
+    if not good:
+        console.print("review and accept with: make golden MODEL=<model>")
+    return good
+
+
+def print_tables(console: Console, tables: Tables, extractors: Extractors) -> None:
+    """Rows, partitions and snapshots of every table."""
+    registered = {entry.table: entry for entry in extractors.values()}
+    table = grid("", "table", "model", "rows", "files", "partitions", "snapshots", numbers=4)
+    for name in [*tables.names(MODELS), *tables.names(PLATFORM)]:
+        stored = tables.load(name)
+        entry = registered.get(name.partition(".")[2])
+        partitions = stored.inspect.partitions()
+        table.add_row(
+            name,
+            f"{entry.model_id} ({entry.kind})" if entry else "-",
+            f"{sum(partitions['record_count'].to_pylist()):,}",
+            f"{sum(partitions['file_count'].to_pylist()):,}",
+            f"{partitions.num_rows:,}",
+            f"{len(stored.metadata.snapshots):,}",
+        )
+    console.print(table)
+
+
+def print_rows(console: Console, tables: Tables, model: str, actuals: bool, rows: int) -> None:
+    """Some rows of one table, a column of text per row."""
+    short = model.replace("-", "_") + ("_actuals" if actuals else "")
+    known = [*tables.names(MODELS), *tables.names(PLATFORM)]
+    names = [name for name in known if name.partition(".")[2] == short]
+    if not names:
+        listed = ", ".join(name.partition(".")[2] for name in known)
+        raise click.UsageError(f"no table {short}; there are {listed}")
+    found = tables.load(names[0]).scan(limit=rows).to_arrow()
+    table = grid(names[0], "column", *(f"row {i + 1}" for i in range(found.num_rows)))
+    for name in found.column_names:
+        table.add_row(name, *(_text(value) for value in found[name].to_pylist()))
+    console.print(table)
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return "[dim]null[/]"
+    return value.isoformat() if hasattr(value, "isoformat") else str(value).replace("[", r"\[")
+
+
+def _ordered(extractors: Extractors, model: str | None) -> list[Extractor]:
+    entries = [entry for entry in extractors.values() if model in (None, entry.model_id)]
+    return sorted(entries, key=lambda entry: entry.table)
