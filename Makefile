@@ -1,0 +1,51 @@
+# `make` alone prints this help.
+PYTHON ?= python3.11
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help install run test test-all golden lint format types build clean
+
+help: ## what can be made
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+# Made anew when what it installs changes.
+$(VENV)/.installed: setup.py pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable '.[test]'
+	@touch $@
+
+install: $(VENV)/.installed ## make .venv and install everything into it
+
+run: install ## real flights through a service, the pipeline, tables and Arize's protocol
+	$(BIN)/weighbridge demo $(ARGS)
+
+test: install ## everything but the slow tests
+	$(BIN)/python -m pytest -m 'not slow'
+
+test-all: install ## all tests
+	$(BIN)/python -m pytest
+
+golden: install ## write the expected rows of MODEL's golden cases, for review with git diff
+	@test -n "$(MODEL)" || { echo 'which? make golden MODEL=flight-delay'; exit 2; }
+	$(BIN)/weighbridge models $(MODEL) --write_golden
+
+lint: install ## style of code and docs
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: install ## put the code into style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+types: install ## mypy, strict
+	$(BIN)/mypy
+
+build: install ## the distributions that workers and model services install
+	$(BIN)/python -m pip install --quiet build
+	$(BIN)/python -m build --sdist --outdir dist .
+	$(BIN)/python -m build --wheel --outdir dist handlers
+
+clean: ## remove what was made, but not a home folder
+	rm -rf $(VENV) build dist *.egg-info handlers/*.egg-info .mypy_cache .ruff_cache

@@ -1,0 +1,1 @@
+"""The demo: a real model service on real flights, and what its tables must hold afterwards."""
