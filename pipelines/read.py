@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import apache_beam as beam
-from weighbridge.archive import Message, UnreadableArchive, is_archive_name, read_archive
 
 from pipelines.metrics import UNKNOWN, counter
 from schemas import ConfigurationError
+from weighbridge.archive import Message, UnreadableArchive, is_archive_name, read_archive
 
 _log = logging.getLogger("weighbridge")
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table as Grid
 
@@ -17,9 +18,12 @@ from pipelines.tables import MODELS, PLATFORM, Tables
 
 def grid(title: str, *columns: str, numbers: int = 0) -> Grid:
     """An empty table whose last `numbers` columns are aligned to the right."""
-    table = Grid(title=title or None, title_justify="left", title_style="bold")
+    style: Any = {"title_justify": "left", "title_style": "bold", "box": SIMPLE}
+    table = Grid(title=title or None, pad_edge=False, **style)
     for i, name in enumerate(columns):
-        table.add_column(name, justify="right" if i >= len(columns) - numbers else "left")
+        right = i >= len(columns) - numbers
+        align: Any = "right" if right else "left"
+        table.add_column(name, justify=align, overflow="fold", no_wrap=i == 0)
     return table
 
 
@@ -105,7 +109,7 @@ def print_tables(console: Console, tables: Tables, extractors: Extractors) -> No
         partitions = stored.inspect.partitions()
         table.add_row(
             name,
-            f"{entry.model_id} ({entry.kind})" if entry else "-",
+            entry.model_id if entry else "-",
             f"{sum(partitions['record_count'].to_pylist()):,}",
             f"{sum(partitions['file_count'].to_pylist()):,}",
             f"{partitions.num_rows:,}",

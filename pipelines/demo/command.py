@@ -160,9 +160,7 @@ def _print_result(
     for name in list(columns[0])[1:]:
         table.add_row(name, *(_cell(column.get(name, "-")) for column in columns))
     console.print(table)
-    console.print(
-        f"Parked: nobody has registered {_UNREGISTERED} yet; its envelopes wait in {home / 'parked'}"
-    )
+    console.print(f"{_UNREGISTERED} is parked: nobody has registered it yet; see {home / 'parked'}")
     rate = captured.envelopes / report.seconds
     console.print(
         f"Pipeline: {report.seconds:.1f} s for {captured.envelopes:,} envelopes ({rate:,.0f}/s), "
@@ -179,14 +177,14 @@ def _column(
     stored = tables.load(f"{MODELS}.{item.table}")
     rows = summary(item.table, stored.scan(selected_fields=CHECKED[item.table]).to_arrow())
     column: dict[str, object] = {
-        "": item.table,
+        "": item.model_id if item.kind == "prediction" else f"{item.model_id} actuals",
         "envelopes": item.envelopes,
         "rows": rows.rows,
         "of these new": item.rows,
         "dead letters": sum(item.failures.values()),
         "parked": 0,
         "partitions": stored.inspect.partitions().num_rows,
-        "rows pushed now": item.pushed,
+        "pushed now": item.pushed,
         "uploads ever": _uploads(tables)[f"{MODELS}.{item.table}"],
         "table = source": rows == wanted,
     }

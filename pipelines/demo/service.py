@@ -13,10 +13,10 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
-from weighbridge import EnvelopePublisher
 
 from pipelines.demo.flights import Weather
 from pipelines.demo.training import Models, features
+from weighbridge import EnvelopePublisher
 
 EVENT_TIME_HEADER = "x-event-time"
 LATE_ABOVE = 0.3

@@ -1,0 +1,177 @@
+"""The whole run through `run(argv)`: files in, tables, dead letters, parked messages out."""
+
+from datetime import timedelta
+from pathlib import Path
+
+import click
+import pytest
+from support import NOW, PACKAGES, Home, at, environment, packed, plain, scored
+
+from pipelines.main import run
+from schemas import ConfigurationError
+from weighbridge import EnvelopePublisher
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    return Home(tmp_path)
+
+
+def test_one_plain_envelope_becomes_one_row(home: Home) -> None:
+    home.put(plain("scores", scored(0.75), message_id="m1", event_time=at(NOW), model_version="3"))
+    report = home.run()
+    assert report.rows == 1
+    [row] = home.rows("scores")
+    assert row.pop("extractor_version")
+    assert row == {
+        "envelope_id": "m1",
+        "row_id": "m1:0",
+        "prediction_id": "c-0",
+        "model_id": "scores",
+        "model_version": "3",
+        "event_time": NOW,
+        "ingest_time": NOW,
+        "case_id": "c-0",
+        "amount": 0.0,
+        "country": None,
+        "seen_at": None,
+        "channel": None,
+        "label": "yes",
+        "score": 0.75,
+    }
+
+
+def test_captured_traffic_arrives_with_its_actuals(home: Home) -> None:
+    publisher = EnvelopePublisher(str(home.input))
+    ids = [
+        publisher.capture(
+            "scores",
+            b'{"cases": [{"id": "a%d", "amount": 2}, {"id": "b%d", "amount": 3.5}]}' % (i, i),
+            b'{"scores": [0.25, 0.5]}',
+            context=b'{"seen_at": "2026-01-01T00:00:00+01:00"}',
+            headers={"X-Channel": "web"},
+            model_version="v9",
+        )
+        for i in range(700)
+    ]
+    truth = publisher.capture_actual("scores", b'{"cases": [{"id": "a0", "label": "no"}]}')
+    publisher.close()
+    report = home.run()
+    assert not report.failures
+    rows = home.rows("scores")
+    assert [row["row_id"] for row in rows] == sorted(f"{id_}:{i}" for id_ in ids for i in (0, 1))
+    assert {row["model_version"] for row in rows} == {"v9"}
+    assert {row["channel"] for row in rows} == {"web"}
+    assert {row["amount"] for row in rows} == {2.0, 3.5}
+    assert {row["seen_at"].isoformat() for row in rows} == {"2025-12-31T23:00:00+00:00"}
+    assert home.row_ids("scores_actuals") == [f"{truth}:0"]
+
+
+def test_a_second_run_adds_nothing(home: Home) -> None:
+    home.put(
+        packed("scores", [scored(0.1, 0.9), scored(7), scored(0.5)]),
+        plain("unheard-of", {"request": 1, "response": 2}, message_id="p1"),
+        plain("scores", b"no json", message_id="d1"),
+    )
+    first = home.run()
+    rows, failures, parked = (
+        home.row_ids("scores"),
+        home.stored("failures"),
+        home.stored("parked"),
+    )
+    assert (first.rows, len(failures), len(parked)) == (3, 2, 1)
+    second = home.run()
+    assert second.rows == 0
+    assert {table.table: table.known for table in second.tables}["scores"] == 2
+    assert home.row_ids("scores") == rows
+    assert home.stored("failures") == failures
+    assert home.stored("parked") == parked
+
+
+def test_overlapping_input_adds_what_is_missing(home: Home) -> None:
+    one, two, three = (packed("scores", [scored(0.5, prefix=str(i))], first=i) for i in range(3))
+    home.put(one, two, name="a")
+    home.run()
+    home.put(two, three, name="b")
+    home.put(three, one, name="c")
+    assert home.run().rows == 1
+    assert home.row_ids("scores") == ["pub-0:0", "pub-1:0", "pub-2:0"]
+
+
+def test_an_envelope_that_comes_twice_in_a_run_is_one(home: Home) -> None:
+    message = packed("scores", [scored(0.5, 0.6), scored(0.7)])
+    home.put(message, message._replace(message_id="again"), name="a")
+    home.put(message._replace(message_id="once more"), name="b")
+    assert home.run().rows == 3
+    assert home.row_ids("scores") == ["pub-0:0", "pub-0:1", "pub-1:0"]
+
+
+def test_rows_lie_in_the_partition_of_their_event_however_late(home: Home) -> None:
+    times = [NOW - timedelta(days=days) for days in (0, 1, 400)]
+    home.put(
+        *(
+            plain("scores", scored(0.5), message_id=f"m{i}", event_time=at(time))
+            for i, time in enumerate(times)
+        )
+    )
+    home.run()
+    folders = {path.name for path in (home.folder / "tables").glob("**/event_day=*")}
+    assert folders == {f"event_day={time:%Y-%m-%d}" for time in times}
+    assert [row["event_time"] for row in home.rows("scores")] == times
+
+
+def test_skipped_envelopes_are_counted_and_leave_nothing(home: Home) -> None:
+    home.put(
+        packed("scores", [scored(0.5), {"request": b"<", "response": b"x"}], status=[200, 503]),
+        plain("nothing", {"request": 1, "response": 1}, message_id="n"),
+        plain("scores", {"request": 1, "response": 1}, message_id="e", status="404"),
+    )
+    report = home.run()
+    skipped = {table.table: table.skipped for table in report.tables if table.skipped}
+    assert skipped == {"scores": 2, "nothing": 1}
+    assert not report.failures
+    assert home.row_ids("scores") == ["pub-0:0"]
+
+
+def test_parked_messages_become_rows_once_their_model_is_registered(
+    home: Home, tmp_path: Path
+) -> None:
+    message = packed("scores", [scored(0.5), scored(0.25)], status=[200, 500])
+    home.package = "extractors"
+    home.put(message)
+    assert home.run().parked == 2
+    assert home.stored("parked") == [message._replace(attributes=dict(message.attributes))]
+    home.package = "odd"
+    report = home.run(files=str(home.folder / "parked/**/*.avro"))
+    assert report.rows == 1
+    assert home.row_ids("scores") == ["pub-0:0"]
+
+
+def test_wrong_usage_is_said_in_one_message(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("ARIZE_API_KEY", raising=False)
+    monkeypatch.delenv("ARIZE_SPACE_ID", raising=False)
+    home.put(plain("scores", scored(0.5), message_id="m"))
+    with pytest.raises(click.UsageError, match="no such option: --inptu_files; .*--input_files"):
+        run(["--inptu-files", "x"])
+    with pytest.raises(ConfigurationError, match="ARIZE_API_KEY and ARIZE_SPACE_ID"):
+        run(home.arguments())
+    with pytest.raises(ConfigurationError, match="no file matches"):
+        run(home.arguments("--no-arize", files=str(home.input / "*.none")))
+    with pytest.raises(click.UsageError, match="contradict"):
+        run(home.arguments("--no_arize", "--arize_url", "http://localhost:1"))
+    with pytest.raises(ConfigurationError, match="no package nowhere"):
+        home.package = "nowhere"
+        home.run()
+
+
+def test_workers_in_other_processes_find_the_extractors(home: Home) -> None:
+    """A registry that lived in a module would be empty there."""
+    home.put(packed("scores", [scored(0.5), scored(9)]))
+    home.put(packed("scores", [scored(0.5)], first=10), name="b")
+    home.put(plain("unheard-of", {"request": 1, "response": 2}, message_id="p"), name="c")
+    processes = ("--direct_running_mode=multi_processing", "--direct_num_workers=2")
+    with environment(PYTHONPATH=str(PACKAGES)):
+        home.run("--no_arize", *processes)
+    assert home.row_ids("scores") == ["pub-0:0", "pub-10:0"]
+    assert [m.attributes["failure_stage"] for m in home.stored("failures")] == ["validate"]
+    assert len(home.stored("parked")) == 1
