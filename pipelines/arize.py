@@ -25,6 +25,7 @@ from schemas.columns import columns_of
 API_KEY, SPACE_ID = "ARIZE_API_KEY", "ARIZE_SPACE_ID"
 TIMEOUT_SECONDS = 60.0
 ATTEMPTS = 5
+BACKOFF_SECONDS = 0.5
 _RETRIED = frozenset({408, 425, 429, 500, 502, 503, 504})
 _REFUSED = frozenset({400, 413, 422})
 _MODEL_TYPES = {
@@ -177,7 +178,7 @@ class ArizeSender:
         frame, schema = self._frame(rows), self._schema(rows)
         for attempt in range(ATTEMPTS):
             if attempt:
-                self._pause(random.uniform(0.5, 1.0) * 2**attempt / 2)
+                self._pause(random.uniform(0.5, 1.0) * BACKOFF_SECONDS * 2**attempt)
             sent.attempts += 1
             try:
                 self._call(frame, schema, model_version)

@@ -1,0 +1,58 @@
+"""A run that kills itself with -9 at a named step. Arguments: the step, then those of a run."""
+
+import inspect
+import os
+import signal
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from pyiceberg.catalog.sql import Session, SqlCatalog
+
+from pipelines.arize import ArizeSender
+from pipelines.main import run
+from pipelines.outbox import Outbox
+from pipelines.store import Store
+
+step = sys.argv[1]
+
+
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def wrap(owner: Any, name: str, where: str, when: Callable[..., bool] = lambda *_: True) -> None:
+    original = getattr(owner, name)
+
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        hit = when(*args)
+        if hit and step == f"before {where}":
+            die()
+        result = original(*args, **kwargs)
+        if hit and step == f"after {where}":
+            die()
+        return result
+
+    plain = isinstance(inspect.getattr_static(owner, name), staticmethod)
+    setattr(owner, name, staticmethod(wrapped) if plain else wrapped)
+
+
+committing = False
+
+
+def now_committing(*_: Any) -> bool:
+    global committing
+    committing = True
+    return True
+
+
+wrap(Store, "write", "data file", lambda _, name, data: name.endswith(".parquet"))
+wrap(Store, "write", "dead letter", lambda _, name, data: name.startswith("failures/"))
+wrap(Outbox, "put", "entry", now_committing)
+# Tables are created before, which must not count.
+wrap(SqlCatalog, "_write_metadata", "metadata", lambda *_: committing)
+wrap(Session, "commit", "catalog", lambda *_: committing)
+wrap(ArizeSender, "_call", "upload")
+wrap(Outbox, "remove", "acknowledgement", lambda *_: committing)
+
+run(sys.argv[2:])
