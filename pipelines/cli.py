@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -167,14 +168,12 @@ def _failed(error: Exception) -> int:
     if isinstance(error, ConfigurationError):
         errors.print(f"Error: {error}", markup=False, soft_wrap=True)
         return 2
-    # Texts of foreign errors may quote payloads; the class and the place do not.
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    place = f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace else "?"
+    # Texts of foreign errors may quote payloads; classes, places and source lines do not.
     text = f": {error}" if isinstance(error, OSError) else ""
+    for line in traceback.format_tb(error.__traceback__):
+        errors.print(line.rstrip(), markup=False, soft_wrap=True)
     errors.print(
-        f"Error: failed with {type(error).__name__}{text} at {place}", markup=False, soft_wrap=True
+        f"Error: the run failed with {type(error).__name__}{text}", markup=False, soft_wrap=True
     )
     return 1
 

@@ -229,8 +229,9 @@ def _read(ref: FileRef, names: list[str], extractor: Extractor) -> pa.Table:
     with pq.ParquetFile(ref.path) as file:
         present = set(file.schema_arrow.names)
         rows = file.read(columns=[name for name in names if name in present])
-    schema = extractor.shape().schema
-    for name in names:
-        if name not in present:  # written before the row class had the column
+    # Columns that the row class did not have yet when the file was written.
+    if missing := [name for name in names if name not in present]:
+        schema = extractor.shape().schema
+        for name in missing:
             rows = rows.append_column(name, pa.nulls(rows.num_rows, schema.field(name).type))
     return rows.select(names)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from pyiceberg.table import Table
 from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table as Grid
@@ -16,10 +17,9 @@ from pipelines.report import Report
 from pipelines.tables import MODELS, PLATFORM, Tables
 
 
-def grid(title: str, *columns: str, numbers: int = 0) -> Grid:
+def grid(*columns: str, numbers: int = 0) -> Grid:
     """An empty table whose last `numbers` columns are aligned to the right."""
-    style: Any = {"title_justify": "left", "title_style": "bold", "box": SIMPLE}
-    table = Grid(title=title or None, pad_edge=False, **style)
+    table = Grid(box=SIMPLE, pad_edge=False)
     for i, name in enumerate(columns):
         right = i >= len(columns) - numbers
         align: Any = "right" if right else "left"
@@ -30,7 +30,7 @@ def grid(title: str, *columns: str, numbers: int = 0) -> Grid:
 def print_report(console: Console, report: Report, home: Path) -> None:
     """Counts of a run per table, and where to look for what did not become rows."""
     names = ("table", "envelopes", "known", "rows added", "dead letters", "skipped", "pushed")
-    table = grid("", *names, numbers=6)
+    table = grid(*names, numbers=6)
     for item in report.tables:
         table.add_row(
             item.table,
@@ -68,7 +68,8 @@ def print_models(console: Console, extractors: Extractors, model: str | None) ->
             arize = f"table only: {why}"
         owner = f", {entry.settings.owner}" if entry.settings.owner else ""
         title = f"{entry.model_id} ({entry.kind}) -> {MODELS}.{entry.table}, {arize}{owner}"
-        table = grid(title, "column", "type", "role", "description")
+        console.print(title, style="bold", soft_wrap=True)
+        table = grid("column", "type", "role", "description")
         for column in entry.shape().columns:
             null = " | null" if column.nullable else ""
             table.add_row(column.name, f"{column.type}{null}", str(column.role), column.description)
@@ -102,20 +103,29 @@ def check_golden(
 def print_tables(console: Console, tables: Tables, extractors: Extractors) -> None:
     """Rows, partitions and snapshots of every table."""
     registered = {entry.table: entry for entry in extractors.values()}
-    table = grid("", "table", "model", "rows", "files", "partitions", "snapshots", numbers=4)
+    table = grid("table", "model", "rows", "files", "partitions", "snapshots", numbers=4)
     for name in [*tables.names(MODELS), *tables.names(PLATFORM)]:
         stored = tables.load(name)
         entry = registered.get(name.partition(".")[2])
-        partitions = stored.inspect.partitions()
+        rows, files, partitions = count_stored(stored)
         table.add_row(
             name,
             entry.model_id if entry else "-",
-            f"{sum(partitions['record_count'].to_pylist()):,}",
-            f"{sum(partitions['file_count'].to_pylist()):,}",
-            f"{partitions.num_rows:,}",
+            f"{rows:,}",
+            f"{files:,}",
+            f"{partitions:,}",
             f"{len(stored.metadata.snapshots):,}",
         )
     console.print(table)
+
+
+def count_stored(table: Table) -> tuple[int, int, int]:
+    """Rows, data files and partitions of a table."""
+    if table.current_snapshot() is None:
+        return 0, 0, 0
+    partitions = table.inspect.partitions()
+    rows, files = (sum(partitions[name].to_pylist()) for name in ("record_count", "file_count"))
+    return rows, files, partitions.num_rows
 
 
 def print_rows(console: Console, tables: Tables, model: str, actuals: bool, rows: int) -> None:
@@ -127,7 +137,8 @@ def print_rows(console: Console, tables: Tables, model: str, actuals: bool, rows
         listed = ", ".join(name.partition(".")[2] for name in known)
         raise click.UsageError(f"no table {short}; there are {listed}")
     found = tables.load(names[0]).scan(limit=rows).to_arrow()
-    table = grid(names[0], "column", *(f"row {i + 1}" for i in range(found.num_rows)))
+    console.print(names[0], style="bold")
+    table = grid("column", *(f"row {i + 1}" for i in range(found.num_rows)))
     for name in found.column_names:
         table.add_row(name, *(_text(value) for value in found[name].to_pylist()))
     console.print(table)

@@ -26,7 +26,7 @@ from pipelines.demo.traffic import capture
 from pipelines.demo.training import Models, train
 from pipelines.main import run
 from pipelines.receiver import ArizeReceiver
-from pipelines.render import grid
+from pipelines.render import count_stored, grid
 from pipelines.report import Report, TableReport
 from pipelines.tables import DELIVERIES, MODELS, Tables
 
@@ -156,7 +156,7 @@ def _print_result(
 ) -> bool:
     columns = [_column(Tables(home), item, wanted[item.table], receiver) for item in report.tables]
     columns.append({"": _UNREGISTERED, "envelopes": report.parked, "parked": report.parked})
-    table = grid("", "", *(str(column[""]) for column in columns), numbers=len(columns))
+    table = grid("", *(str(column[""]) for column in columns), numbers=len(columns))
     for name in list(columns[0])[1:]:
         table.add_row(name, *(_cell(column.get(name, "-")) for column in columns))
     console.print(table)
@@ -177,13 +177,13 @@ def _column(
     stored = tables.load(f"{MODELS}.{item.table}")
     rows = summary(item.table, stored.scan(selected_fields=CHECKED[item.table]).to_arrow())
     column: dict[str, object] = {
-        "": item.model_id if item.kind == "prediction" else f"{item.model_id} actuals",
+        "": item.model_id if item.kind == "prediction" else f"{item.model_id}\nactuals",
         "envelopes": item.envelopes,
         "rows": rows.rows,
         "of these new": item.rows,
         "dead letters": sum(item.failures.values()),
         "parked": 0,
-        "partitions": stored.inspect.partitions().num_rows,
+        "partitions": count_stored(stored)[2],
         "pushed now": item.pushed,
         "uploads ever": _uploads(tables)[f"{MODELS}.{item.table}"],
         "table = source": rows == wanted,

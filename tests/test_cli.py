@@ -1,0 +1,150 @@
+"""The command as users call it, in processes of its own: texts, exit statuses, no tracebacks."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from support import PACKAGES, Home, packed, plain, scored
+
+COMMAND = Path(sys.executable).with_name("weighbridge")
+
+
+def call(*arguments: str, cwd: Path | None = None, **env: str) -> tuple[int, str, str]:
+    """Exit status, standard output and standard error."""
+    clean = {k: v for k, v in os.environ.items() if not k.startswith("ARIZE_")}
+    done = subprocess.run(
+        [str(COMMAND), *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=cwd,
+        env={**clean, "COLUMNS": "120", "PYTHONPATH": str(PACKAGES), **env},
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    home = Home(tmp_path)
+    home.put(
+        packed("scores", [scored(0.5, 0.7), scored("x")]),
+        plain("unheard-of", {"request": 1, "response": 1}, message_id="p"),
+    )
+    return home
+
+
+def test_a_run_reports_what_it_did(home: Home) -> None:
+    status, out, err = call("run", *home.arguments("--no-arize"))
+    assert status == 0, err
+    assert "created table models.scores" in out
+    assert "dead letters: 1 validate" in out
+    assert "parked, as nobody registered their model: 1" in out
+    assert err == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["run"], "--input_files is missing"),
+        (["run", "--input-fils=x"], "did you mean --input_files?"),
+        (["run", "--input_files=x", "--runer=y"], "did you mean --runner?"),
+        (["run", "--input_files=x", "stray"], "no such option: stray"),
+        (["run", "--input_files=x", "--no_arize"], "no file matches x"),
+        (["run", "--input_files=x", "--max_future=10"], "write 30s, 5m, 2h or 1d"),
+        (["run", "--input_files=x", "--max_envelope_bytes=-1"], "--max_envelope_bytes"),
+        (["run", "--input_files=x", "--extractors_package=nowhere"], "no package nowhere"),
+        (["run", "--input_files=x", "--direct_num_workers=many"], "direct_num_workers"),
+        (["models", "nobody", "--extractors_package=odd"], "no model nobody is registered in odd"),
+        (["tables", "--home=nowhere"], "holds no tables yet"),
+        (["tabels"], "No such command"),
+        (["models", "--check", "--golden=nowhere"], "no golden case"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_wrong_usage_exits_with_2_and_one_message(
+    tmp_path: Path, arguments: list[str], said: str
+) -> None:
+    status, out, err = call(*arguments, cwd=tmp_path)
+    assert status == 2
+    assert said in err
+    assert "Traceback" not in out + err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_missing_keys_are_all_named(home: Home) -> None:
+    status, _, err = call("run", *home.arguments())
+    assert status == 2
+    assert "set ARIZE_API_KEY and ARIZE_SPACE_ID, or run with --no_arize" in err
+
+
+def test_a_run_that_cannot_write_fails_with_1(home: Home) -> None:
+    home.folder.write_text("a file where the home should be")
+    status, out, err = call("run", *home.arguments("--no_arize"))
+    assert status == 1
+    assert "Error: the run failed with FileExistsError" in err
+
+
+def test_models_shows_what_follows_from_a_row_class() -> None:
+    status, out, err = call("models", "--extractors_package=odd")
+    assert status == 0, err
+    assert "scores (prediction) -> models.scores, Arize binary" in out
+    assert "scores (actual) -> models.scores_actuals, Arize binary" in out
+    assert "raises (prediction) -> models.raises, table only: untyped" in out
+    assert "PredictionScore" in out
+
+
+def test_golden_cases_are_checked_and_written(tmp_path: Path) -> None:
+    case = tmp_path / "golden" / "numbers" / "one"
+    case.mkdir(parents=True)
+    (case / "envelope.json").write_text('{"request": {"number": 4}, "response": 1}')
+    options = ("--extractors_package=odd", f"--golden={tmp_path / 'golden'}")
+    assert call("models", "--check", *options)[0] == 1
+    assert call("models", "numbers", "--write-golden", *options)[0] == 0
+    status, out, _ = call("models", "--check", *options)
+    assert (status, out.strip()) == (0, "same    numbers/one")
+    (case / "rows.json").write_text("[]")
+    status, out, _ = call("models", "--check", *options)
+    assert status == 1
+    assert "differs numbers/one" in out
+
+
+def test_tables_shows_counts_and_rows(home: Home) -> None:
+    home.run()
+    place = ("--home", str(home.folder), "--extractors_package", "odd")
+    status, out, err = call("tables", *place)
+    assert status == 0, err
+    [line] = [line for line in out.splitlines() if line.strip().startswith("models.scores ")]
+    assert line.split() == ["models.scores", "scores", "2", "1", "1", "1"]
+    status, out, _ = call("tables", *place, "show", "scores", "--rows=1")
+    assert status == 0
+    assert "pub-0:0" in out
+    status, _, err = call("tables", *place, "show", "nobody")
+    assert status == 2
+    assert "no table nobody; there are" in err
+
+
+def test_help_needs_no_beam() -> None:
+    code = (
+        "import sys; from pipelines.cli import _main\n"
+        "assert _main(['run', '--help']) == 0\n"
+        "heavy = {'apache_beam', 'pyarrow', 'pandas', 'arize', 'pyiceberg'} & set(sys.modules)\n"
+        "print('heavy:', sorted(heavy))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.rstrip().endswith("heavy: []")
+    for flag in ("--input_files", "--home", "--arize_url", "--max_future"):
+        assert flag in done.stdout
+
+
+def test_a_package_in_the_current_folder_is_found(home: Home, tmp_path: Path) -> None:
+    package = tmp_path / "acme"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "broken.py").write_text("def extract(:\n")
+    arguments = ("run", "--input_files", str(home.input), "--no_arize")
+    status, out, err = call(*arguments, "--extractors_package=acme", cwd=tmp_path)
+    assert status == 2
+    assert "broken.py:1" in err.replace("\n", "")
+    assert "Traceback" not in out + err
