@@ -186,18 +186,18 @@ def _column(
         "partitions": count_stored(stored)[2],
         "pushed now": item.pushed,
         "uploads ever": _uploads(tables)[f"{MODELS}.{item.table}"],
-        "table = source": rows == wanted,
+        "table": rows == wanted,
     }
     if receiver is not None:
         received = _received(receiver, item.model_id, item.table)
-        column["receiver = source"] = received == wanted
+        column["receiver"] = received == wanted
     return column
 
 
 def _cell(value: object) -> str:
     if isinstance(value, bool):
         # Same count, and same checksum over all rows.
-        return "[green]equal[/]" if value else "[red]DIFFERS[/]"
+        return "[green]= source[/]" if value else "[red]DIFFERS[/]"
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 
