@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from itertools import islice
 from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ValidationError
-from weighbridge import Envelope
 
 from extractors._registry import Extractor
 from schemas.errors import DecodeError, ExtractError, RowValidationError
-from schemas.failure import describe_exception, describe_validation
+from schemas.failure import describe_exception, describe_refusal
 from schemas.guard import TimeLimit, TimeLimitReached
+from weighbridge import Envelope
 
 
 class Extracted(NamedTuple):
@@ -42,23 +41,24 @@ class ExtractorCalls:
 
         Raises:
             DecodeError: a body that the extractor asked for is broken.
-            ExtractError: the extractor raised something, or gave what are no rows, or too many.
+            ExtractError: the extractor raised something, took too long, or gave what are no rows,
+                or too many.
             RowValidationError: its row class refused in the constructor.
         """
         try:
             items = self._limit.call(self._list, envelope)
-        except DecodeError:
+        except (DecodeError, KeyboardInterrupt):
             raise
         except TimeLimitReached:
             raise ExtractError(
                 f"took longer than {self._limit.seconds:g} s", error="TimeLimitReached"
             ) from None
-        except ExtractError:
-            raise
         except ValidationError as error:
             raise self._refused(error) from None
-        except Exception as error:  # whatever the extractor's own code does
+        except BaseException as error:  # whatever the extractor's own code does, also sys.exit
             raise self._raised(error) from None
+        if isinstance(items, ExtractError):
+            raise items
         if not items:
             return Extracted((), True)
         kinds = set(map(type, items))
@@ -68,22 +68,19 @@ class ExtractorCalls:
             return Extracted([item.__dict__ for item in items], True)
         return self._mixed(items)
 
-    def _list(self, envelope: Envelope) -> list[Any]:
+    def _list(self, envelope: Envelope) -> list[Any] | ExtractError:
+        # Our own errors are returned, as one that the extractor raises may quote the input.
         result: Any = self._function(envelope)
         if isinstance(result, (BaseModel, dict, str, bytes)):
             # All of them are iterable, and would silently become something else.
-            raise ExtractError(
-                f"returned one {_kind_name(result)}; yield rows, or return a list of them"
-            )
+            return ExtractError(f"returned {_kind_name(result)}; yield rows, or return a list")
         try:
             iterator = iter(result)
         except TypeError:
-            if result is None:
-                raise ExtractError("returned None; yield rows, or return a list") from None
-            raise ExtractError(f"returned {_kind_name(result)}, which is no list of rows") from None
+            return ExtractError(f"returned {_kind_name(result)}; yield rows, or return a list")
         items = list(islice(iterator, self._most + 1))
         if len(items) > self._most:
-            raise ExtractError(
+            return ExtractError(
                 f"gave more than {self._most} rows, ModelSettings.max_rows_per_envelope"
             )
         return items
@@ -94,8 +91,10 @@ class ExtractorCalls:
             if isinstance(item, dict):
                 try:
                     item = self._row.model_validate(item)
-                except ValidationError as error:
-                    raise self._refused(error, f"row {position}") from None
+                except Exception as error:  # a validator of the class's own raises what it likes
+                    raise RowValidationError(
+                        describe_refusal(error, self._row), detail=f"row {position}"
+                    ) from None
             elif not isinstance(item, self._row):
                 raise ExtractError(
                     f"gave {_kind_name(item)} for a row; rows are {self._row.__name__} or dict",
@@ -104,21 +103,18 @@ class ExtractorCalls:
             rows.append(item.__dict__)
         return Extracted(rows, True)
 
-    def _refused(self, error: ValidationError, detail: str = "") -> Exception:
-        if error.title != self._row.__name__:
+    def _refused(self, error: ValidationError) -> Exception:
+        if error.title != (self._row.model_config.get("title") or self._row.__name__):
             return self._raised(error)
-        column, message = describe_validation(error, self._row.model_fields)
-        return RowValidationError(
-            f"column {column}: {message}" if column else message, detail=detail
-        )
+        return RowValidationError(describe_refusal(error, self._row))
 
-    def _raised(self, error: Exception) -> ExtractError:
-        module = sys.modules[self._function.__module__]
-        return ExtractError(
-            f"raised {describe_exception(error, str(module.__file__))}", error=type(error).__name__
-        )
+    def _raised(self, error: BaseException) -> ExtractError:
+        described = describe_exception(error, self._function.__module__)
+        return ExtractError(f"raised {described}", error=type(error).__name__)
 
 
 def _kind_name(value: object) -> str:
     name = type(value).__name__
-    return f"an {name}" if name[0] in "aeiou" else f"a {name}"
+    if value is None:
+        return "None"
+    return f"an {name}" if name[0] in "aeiouAEIOU" else f"a {name}"

@@ -16,14 +16,13 @@ from pathlib import Path
 from types import MappingProxyType, ModuleType
 from typing import Any, TypeVar
 
-from weighbridge import Envelope
-from weighbridge.wire import Kind
-
 from schemas.arize import ModelType, check_columns, check_model_type
 from schemas.buffer import RowShape
 from schemas.errors import ConfigurationError, DuplicateModelIdError, InvalidExtractorError
 from schemas.row import Row
 from schemas.settings import ModelSettings
+from weighbridge import Envelope
+from weighbridge.wire import Kind
 
 F = TypeVar("F", bound=Callable[[Envelope], Iterable[Any]])
 Extractors = Mapping[tuple[str, Kind], "Extractor"]
@@ -96,7 +95,7 @@ def extractor(
     Raises:
         InvalidExtractorError: anything of this that cannot work, with the remedy.
     """
-    if not MODEL_ID.fullmatch(model_id):
+    if not (isinstance(model_id, str) and MODEL_ID.fullmatch(model_id)):
         raise InvalidExtractorError(
             f"model id {model_id!r}: use 1 to 63 of a-z, 0-9, - and _, and begin with a-z or 0-9"
         )
@@ -105,7 +104,14 @@ def extractor(
     if not (isinstance(row, type) and issubclass(row, Row) and row is not Row):
         raise InvalidExtractorError(f"{model_id}: row= takes a class derived from Row")
     if kind == "prediction" or model_type is not None:
-        check_model_type(model_type)
+        try:
+            check_model_type(model_type)
+        except InvalidExtractorError as error:
+            raise InvalidExtractorError(f"{model_id}: {error}") from None
+    if not isinstance(statuses, range | None):
+        raise InvalidExtractorError(
+            f"{model_id}: statuses= takes a range, e.g. range(200, 300), or None for all"
+        )
 
     def register(function: F) -> F:
         _check_function(function, model_id)
@@ -173,9 +179,9 @@ def _checked(entries: list[Extractor]) -> Extractors:
             )
         found[entry.model_id, entry.kind] = tables[entry.table] = entry
     for key, entry in found.items():
-        if entry.inherits:
-            found[key] = entry = _with_type(entry, found)
         try:
+            _check_importable(entry.function)
+            found[key] = entry = _with_type(entry, found)
             check_columns(entry.shape().columns, entry.model_type, entry.kind)
         except InvalidExtractorError as error:
             raise InvalidExtractorError(f"{entry.place}: {entry.model_id}: {error}") from None
@@ -184,10 +190,16 @@ def _checked(entries: list[Extractor]) -> Extractors:
 
 def _with_type(entry: Extractor, found: Mapping[tuple[str, Kind], Extractor]) -> Extractor:
     prediction = found.get((entry.model_id, "prediction"))
+    if not entry.inherits:
+        if prediction is not None and prediction.model_type != entry.model_type:
+            raise InvalidExtractorError(
+                f'its {entry.kind}s are "{entry.model_type}", its predictions '
+                f'"{prediction.model_type}"; leave out model_type= of the {entry.kind}s'
+            )
+        return entry
     if prediction is None:
         raise InvalidExtractorError(
-            f"{entry.place}: {entry.model_id} has actuals and no predictions to take the model "
-            "type from; give model_type="
+            "there are actuals and no predictions to take the model type from; give model_type="
         )
     settings = entry.settings
     if settings == ModelSettings():
@@ -196,63 +208,75 @@ def _with_type(entry: Extractor, found: Mapping[tuple[str, Kind], Extractor]) ->
 
 
 def _check_function(function: Callable[..., Any], model_id: str) -> None:
-    if "<" in function.__qualname__ or "." in function.__qualname__:
+    if not inspect.isfunction(inspect.unwrap(function)):
+        raise InvalidExtractorError(f"{model_id}: @extractor takes a function")
+    name = function.__qualname__
+    if "." in name or "<" in name:
         raise InvalidExtractorError(
-            f"{model_id}: {function.__qualname__} is no function of a module; workers import it by "
-            "name, so define it with def at the top of the module"
+            f"{model_id}: {name} is no function of a module; workers import it by name, so define "
+            "it with def at the top of the module"
         )
     if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
-        raise InvalidExtractorError(f"{model_id}: {function.__name__} must not be async")
+        raise InvalidExtractorError(f"{model_id}: {name} must not be async; write def, not async")
     try:
         inspect.signature(function).bind(None)
     except TypeError:
         raise InvalidExtractorError(
-            f"{model_id}: {function.__name__} must take one argument, the envelope"
+            f"{model_id}: {name} must take one argument, the envelope"
         ) from None
+
+
+def _check_importable(function: Callable[..., Any]) -> None:
+    name = function.__name__
+    if getattr(sys.modules[function.__module__], name, None) is not function:
+        raise InvalidExtractorError(
+            f"workers import its function by name, and {name} is something else at the end of its "
+            "module; give each function a name of its own, and put @extractor on top"
+        )
 
 
 def _import_modules(package: str) -> list[ModuleType]:
+    if not all(part.isidentifier() for part in package.split(".")):
+        raise ConfigurationError(f"{package!r} is no name of a package, as in my_team.extractors")
+    parent = _imported(package)
+    if not hasattr(parent, "__path__"):
+        raise ConfigurationError(f"{package} is a module; name a package, a folder of modules")
+    names = [info.name for info in pkgutil.iter_modules(parent.__path__)]
+    return [_imported(f"{package}.{name}") for name in names if not name.startswith("_")]
+
+
+def _imported(name: str) -> ModuleType:
     try:
-        parent = importlib.import_module(package)
-        folders = parent.__path__
-    except ModuleNotFoundError as error:
-        if error.name is None or not package.startswith(error.name):
-            raise _broken(package, error) from None
-        raise ConfigurationError(
-            f"there is no package {package}; run where it can be imported, or install it"
-        ) from None
-    except AttributeError:
-        raise ConfigurationError(
-            f"{package} is a module; name a package, a folder of modules"
-        ) from None
-    except Exception as error:
-        raise _broken(package, error) from None
-    modules = []
-    for info in pkgutil.iter_modules(folders):
-        if not info.name.startswith("_"):
-            name = f"{package}.{info.name}"
-            try:
-                modules.append(importlib.import_module(name))
-            except Exception as error:  # whatever a module does when it is imported
-                raise _broken(name, error) from None
-    return modules
+        return importlib.import_module(name)
+    except (Exception, SystemExit) as error:  # whatever a module does when it is imported
+        if isinstance(error, ModuleNotFoundError) and f"{name}.".startswith(f"{error.name}."):
+            raise ConfigurationError(
+                f"there is no package {name}; run where it can be imported, or install it"
+            ) from None
+        raise _broken(name, error) from None
 
 
-def _broken(module: str, error: Exception) -> ConfigurationError:
-    """One message with the place in the module that is to blame."""
-    if isinstance(error, SyntaxError):
+def _broken(module: str, error: BaseException) -> ConfigurationError:
+    """One message with the place in the package that is to blame, and what to do."""
+    place = module
+    frames = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if frame.filename not in (__file__, importlib.__file__) and frame.filename[0] != "<"
+    ]
+    if isinstance(error, SyntaxError) and error.filename:
         place = f"{error.filename}:{error.lineno}"
-    else:
-        spec = importlib.util.find_spec(module)
-        own = [
-            frame
-            for frame in traceback.extract_tb(error.__traceback__)
-            if spec is not None and frame.filename == spec.origin
-        ]
-        place = f"{own[-1].filename}:{own[-1].lineno}" if own else module
-    name = "" if isinstance(error, ConfigurationError) else f"{type(error).__name__}: "
-    kind = type(error) if isinstance(error, ConfigurationError) else InvalidExtractorError
-    return kind(f"{place}: {name}{error}")
+    elif frames:
+        # The first is the module's own; behind it may come helpers beside it, and libraries.
+        folder = Path(frames[0].filename).parent
+        own = [frame for frame in frames if Path(frame.filename).parent == folder]
+        place = f"{own[-1].filename}:{own[-1].lineno}"
+    if isinstance(error, ConfigurationError):
+        return type(error)(f"{place}: {error}")
+    text = ": ".join([type(error).__name__, *str(error).splitlines()[:1]])
+    return InvalidExtractorError(
+        f"{place}: {text}; mend the module, or begin its name with _ to leave it out"
+    )
 
 
 def _version(module: ModuleType) -> str:

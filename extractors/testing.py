@@ -7,16 +7,17 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
+import pyarrow as pa
+
+from extractors._calls import Extracted, ExtractorCalls
+from extractors._registry import Extractor, Extractors, extractor_of
+from schemas import ConfigurationError, RecordError, Row
+from schemas.buffer import RowBuffer
 from weighbridge import Envelope, Origin
 from weighbridge.plain import parse_rfc3339
 from weighbridge.wire import Kind
-
-from extractors._calls import ExtractorCalls
-from extractors._registry import Extractor, Extractors, extractor_of
-from schemas import ConfigurationError, RecordError, Row
-from schemas.buffer import Flushed, RowBuffer
 
 R = TypeVar("R", bound=Row)
 NOON = datetime(2026, 1, 2, 12, 0, tzinfo=UTC)
@@ -35,6 +36,7 @@ def envelope(
     envelope_id: str = "e-1",
     model_version: str = "1",
     status: int | None = 200,
+    latency_us: int | None = None,
     event_time: datetime = NOON,
     headers: Mapping[str, str] | None = None,
     attributes: Mapping[str, str] | None = None,
@@ -50,29 +52,32 @@ def envelope(
         None if kind == "actual" else _body(response),
         None if context is None else _body(context),
         status,
-        None,
+        latency_us,
         {name.lower(): value for name, value in (headers or {}).items()},
         dict(attributes or {}),
     )
 
 
-def rows_of(extract: Callable[[Envelope], Iterable[R]], envelope: Envelope) -> list[R]:
-    """The rows that the pipeline would write for this envelope.
+@overload
+def rows_of(extract: Callable[[Envelope], Iterable[R]], envelope: Envelope) -> list[R]: ...
+
+
+@overload
+def rows_of(extract: Callable[[Envelope], Iterable[Any]], envelope: Envelope) -> list[Any]: ...
+
+
+def rows_of(extract: Callable[[Envelope], Iterable[Any]], envelope: Envelope) -> list[Any]:
+    """The rows that the pipeline would write for this envelope; dicts as rows, too.
 
     Raises:
         RecordError: the pipeline would make the envelope a dead letter; its `stage` says where.
-        ConfigurationError: the function is not registered.
+        ConfigurationError: the function is not registered, or not as it should be.
     """
     entry = _entry(extract, envelope)
-    calls = ExtractorCalls(entry)
-    try:
-        rows, checked = calls.extract(envelope)
-    finally:
-        calls.close()
-    _flush(entry, envelope, rows, checked)
-    if checked:
-        return [_as_row(entry, row) for row in rows]
-    return [entry.row.model_validate(row) for row in rows]  # type: ignore[misc]
+    found, _ = _run(entry, envelope)
+    if found.checked:
+        return [entry.row.model_construct(**row) for row in found.rows]
+    return [entry.row.model_validate(row) for row in found.rows]
 
 
 @dataclass(frozen=True)
@@ -90,7 +95,7 @@ class GoldenCase:
     def expected(self) -> Any:
         """What `rows.json` says; None if there is none yet."""
         path = self.folder / "rows.json"
-        return json.loads(path.read_text()) if path.exists() else None
+        return _read(path) if path.exists() else None
 
     def given(self, extractors: Extractors) -> Any:
         """What today's extractor gives: a list of rows, or {"failure": {stage, message}}.
@@ -103,24 +108,27 @@ class GoldenCase:
         if entry is None:
             raise ConfigurationError(f"{self.name}: no extractor for {captured.kind}s")
         try:
-            calls = ExtractorCalls(entry)
-            try:
-                rows, checked = calls.extract(captured)
-            finally:
-                calls.close()
-            batch = _flush(entry, captured, rows, checked)
+            _, batch = _run(entry, captured)
         except RecordError as error:
             return {"failure": {"stage": error.stage, "message": str(error)}}
-        rows_out = [] if batch is None else batch.drop_columns(list(_NOT_GOLDEN)).to_pylist()
-        return json.loads(json.dumps(rows_out, default=_json))
+        rows = [] if batch is None else batch.drop_columns(list(_NOT_GOLDEN)).to_pylist()
+        return json.loads(json.dumps(rows, default=_json))
 
     def envelope(self) -> Envelope:
-        """The captured envelope."""
-        stored = json.loads((self.folder / "envelope.json").read_text())
-        time = stored.pop("event_time", None)
-        if time is not None:
-            stored["event_time"] = _EPOCH + timedelta(microseconds=parse_rfc3339(time))
-        return envelope(model_id=self.model_id, envelope_id=self.folder.name, **stored)
+        """The captured envelope.
+
+        Raises:
+            ConfigurationError: `envelope.json` does not hold arguments of `envelope`.
+        """
+        path = self.folder / "envelope.json"
+        stored = _read(path)
+        try:
+            time = stored.pop("event_time", None)
+            if time is not None:
+                stored["event_time"] = _EPOCH + timedelta(microseconds=parse_rfc3339(time))
+            return envelope(model_id=self.model_id, envelope_id=self.folder.name, **stored)
+        except (AttributeError, TypeError, ValueError, RecordError) as error:
+            raise ConfigurationError(f"{path}: {error}") from None
 
     def write(self, extractors: Extractors) -> None:
         """Replace `rows.json` by what today's extractor gives."""
@@ -142,23 +150,29 @@ def _entry(function: Callable[..., Any], envelope: Envelope) -> Extractor:
     return (named or entries)[0]
 
 
-def _flush(
-    entry: Extractor, envelope: Envelope, rows: Iterable[dict[str, Any]], checked: bool
-) -> Any:
-    buffer: RowBuffer[None] = RowBuffer(entry.shape(), checked)
-    rows = list(rows)
-    if not rows:
-        return None
+def _run(entry: Extractor, envelope: Envelope) -> tuple[Extracted, pa.RecordBatch | None]:
+    """The rows of an envelope as extracted, and as they would be written."""
+    if entry.statuses is not None and envelope.status not in (None, *entry.statuses):
+        return Extracted((), True), None
+    calls = ExtractorCalls(entry)
+    try:
+        found = calls.extract(envelope)
+    finally:
+        calls.close()
+    buffer: RowBuffer[None] = RowBuffer(entry.shape(), found.checked)
     micros = envelope.event_micros
-    buffer.add(rows, envelope.envelope_id, micros, micros, envelope.model_version, None)
-    flushed: Flushed[None] = buffer.flush()
+    buffer.add(found.rows, envelope.envelope_id, micros, micros, envelope.model_version, None)
+    flushed = buffer.flush()
     for _, error in flushed.refused:
         raise error
-    return flushed.batch
+    return found, flushed.batch
 
 
-def _as_row(entry: Extractor, values: dict[str, Any]) -> Any:
-    return entry.row.model_construct(**values)
+def _read(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:
+        raise ConfigurationError(f"{path}: {error}") from None
 
 
 def _body(value: Any) -> bytes:

@@ -93,30 +93,36 @@ def models(
 @click.pass_context
 def tables(context: click.Context, home: Path, extractors_package: str) -> None:
     """Show the tables: rows, partitions, snapshots."""
-    from extractors import load_extractors
+    if context.invoked_subcommand is None:
+        from extractors import load_extractors
+        from pipelines.render import print_tables
+
+        print_tables(console, _opened(home), load_extractors(extractors_package))
+
+
+@tables.command(params=[HOME])
+@click.argument("model")
+@click.option("--actuals", is_flag=True, help="Its actuals instead of its predictions.")
+@click.option("--rows", default=3, show_default=True, type=click.IntRange(min=1))
+@click.pass_context
+def show(context: click.Context, home: Path, model: str, actuals: bool, rows: int) -> None:
+    """Print rows of a model's table, or of a platform table such as `deliveries`."""
+    from pipelines.render import print_rows
+
+    given = context.get_parameter_source("home") is not click.core.ParameterSource.DEFAULT
+    assert context.parent is not None
+    opened = _opened(home if given else context.parent.params["home"])
+    print_rows(console, opened, model, actuals, rows)
+
+
+def _opened(home: Path) -> Any:
     from pipelines.tables import Tables
 
     if not (home / "tables" / "catalog.db").exists():
         raise click.UsageError(
             f"{home} holds no tables yet; `weighbridge run --home {home}` makes some"
         )
-    context.obj = (Tables(home), load_extractors(extractors_package))
-    if context.invoked_subcommand is None:
-        from pipelines.render import print_tables
-
-        print_tables(console, *context.obj)
-
-
-@tables.command()
-@click.argument("model")
-@click.option("--actuals", is_flag=True, help="Its actuals instead of its predictions.")
-@click.option("--rows", default=3, show_default=True, type=click.IntRange(min=1))
-@click.pass_obj
-def show(opened: tuple[Any, Any], model: str, actuals: bool, rows: int) -> None:
-    """Print rows of a model's table, or of a platform table such as `deliveries`."""
-    from pipelines.render import print_rows
-
-    print_rows(console, opened[0], model, actuals, rows)
+    return Tables(home)
 
 
 @cli.command(params=[HOME])

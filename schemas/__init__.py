@@ -1,7 +1,5 @@
 """Row classes, what their columns mean, and everything that follows from them."""
 
-from weighbridge import Envelope
-
 from schemas.errors import (
     ConfigurationError,
     DecodeError,
@@ -18,6 +16,7 @@ from schemas.failure import Failure, Stage
 from schemas.roles import Role
 from schemas.row import ClassScores, NanAsNull, Row, Timestamp
 from schemas.settings import ModelSettings
+from weighbridge import Envelope
 
 __all__ = [
     "ClassScores",

@@ -6,12 +6,12 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Literal, get_args
 
 import pyarrow as pa
-from weighbridge.wire import Kind
 
 from schemas.arrow import CLASS_SCORES, TIME
 from schemas.columns import Column
 from schemas.errors import InvalidExtractorError
-from schemas.roles import MANY
+from schemas.roles import MANY, Role
+from weighbridge.wire import Kind
 
 ModelType = Literal["regression", "binary", "categorical", "multiclass", "ranking", "untyped"]
 MODEL_TYPES: tuple[str, ...] = get_args(ModelType)
@@ -48,6 +48,17 @@ _ANYWHERE = frozenset({*MANY, "prediction_id", "event_time", "model_version", "s
 _EMBEDDING = ("embedding_vector", "embedding_text", "embedding_link")
 _RANKING = ("group_id", "rank", "relevance_label", "relevance_score")
 _NEVER_NULL = frozenset({"prediction_id", "group_id", "rank", "event_time"})
+_STAMPING = frozenset({"prediction_id", "model_version", "event_time"})
+_PYTHON_NAMES: Mapping[pa.DataType, str] = {
+    _STRING: "str",
+    _INT: "int",
+    _FLOAT: "float",
+    _BOOL: "bool",
+    _STRINGS: "list[str]",
+    _FLOATS: "list[float]",
+    TIME: "Timestamp",
+    CLASS_SCORES: "ClassScores",
+}
 _RESERVED = frozenset(
     {
         "total_token_count",
@@ -82,12 +93,17 @@ def check_columns(columns: tuple[Column, ...], model_type: ModelType, kind: Kind
     Raises:
         InvalidExtractorError: naming the column and the remedy.
     """
+    _check_once(columns)
     if model_type == "untyped":
+        for column in columns:
+            if column.role.kind in _STAMPING:
+                _check_type(column, _TYPES[column.role.kind], "any model")
         return
     _check_roles(columns, model_type, kind)
     for column in columns:
-        _check_type(column, model_type)
-    _check_names(columns)
+        types = _TYPES.get(column.role.kind) or _OUTCOME_TYPES[model_type].get(column.role.kind)
+        _check_type(column, types or (column.type,), f"a {model_type} model")
+    _check_names(columns, kind)
     _check_complete({column.role.kind for column in columns}, model_type, kind)
 
 
@@ -121,21 +137,10 @@ def schema_fields(columns: Iterable[Column], model_type: ModelType) -> dict[str,
     return {name: value for name, value in fields.items() if value}
 
 
-def _check_roles(columns: tuple[Column, ...], model_type: ModelType, kind: Kind) -> None:
-    allowed = {*_ANYWHERE, *_OUTCOME_TYPES[model_type], *_EMBEDDING}
-    if model_type == "ranking":
-        allowed |= {*_RANKING}
-    if kind == "actual":
-        allowed -= {"feature", "prediction_label", "prediction_score", "group_id", "rank"}
-        allowed -= {*_EMBEDDING}
+def _check_once(columns: tuple[Column, ...]) -> None:
     seen: dict[tuple[str, str | None], str] = {}
     for column in columns:
         role = column.role
-        if role.kind not in allowed:
-            raise InvalidExtractorError(
-                f"column {column.name}: the role {role} has no place in {kind} rows of a "
-                f"{model_type} model; allowed are {', '.join(sorted(allowed))}"
-            )
         if role.kind not in MANY:
             other = seen.setdefault((role.kind, role.of), column.name)
             if other != column.name:
@@ -144,13 +149,25 @@ def _check_roles(columns: tuple[Column, ...], model_type: ModelType, kind: Kind)
                 )
 
 
-def _check_type(column: Column, model_type: ModelType) -> None:
+def _check_roles(columns: tuple[Column, ...], model_type: ModelType, kind: Kind) -> None:
+    allowed = {*_ANYWHERE, *_EMBEDDING, *_own_roles(model_type)}
+    if kind == "actual":
+        allowed -= {"feature", "prediction_label", "prediction_score", "group_id", "rank"}
+        allowed -= {*_EMBEDDING}
+    for column in columns:
+        if column.role.kind not in allowed:
+            raise InvalidExtractorError(
+                f"column {column.name}: the role {column.role} has no place in {kind} rows of a "
+                f"{model_type} model; mark it TableOnly, or one of {_named(allowed)}"
+            )
+
+
+def _check_type(column: Column, types: tuple[pa.DataType, ...], of: str) -> None:
     role = column.role.kind
-    types = _TYPES.get(role) or _OUTCOME_TYPES[model_type].get(role)
-    if types and column.type not in types:
-        named = " or ".join(_python_name(kind) for kind in types)
+    if column.type not in types:
+        named = " or ".join(_PYTHON_NAMES[kind] for kind in types)
         raise InvalidExtractorError(
-            f"column {column.name}: Arize takes {named} for {column.role} of a {model_type} model; "
+            f"column {column.name}: {column.role} of {of} is {named}; "
             "convert it in the extractor, or mark the column TableOnly"
         )
     scores = column.type == CLASS_SCORES and role != "table_only"
@@ -160,21 +177,29 @@ def _check_type(column: Column, model_type: ModelType) -> None:
         )
 
 
-def _check_names(columns: tuple[Column, ...]) -> None:
+def _check_names(columns: tuple[Column, ...], kind: Kind) -> None:
     features = {column.name for column in columns if column.role.kind == "feature"}
     embeddings: dict[str, set[str]] = {}
     for column in columns:
         role = column.role
         if role.kind in _EMBEDDING:
             embeddings.setdefault(role.of or "", set()).add(role.kind)
-        if role.kind == "shap_value" and role.of not in features:
+        # Actuals may bring explanations that come late; their features are the predictions'.
+        if role.kind == "shap_value" and role.of not in features and kind == "prediction":
             raise InvalidExtractorError(f'column {column.name}: there is no feature "{role.of}"')
-        sent = role.of if role.of else column.name
-        if role.kind in ("feature", "tag", "shap_value", *_EMBEDDING):
-            if sent.endswith("_shap"):
-                raise InvalidExtractorError(f'"{sent}": Arize takes no name that ends in _shap')
-            if sent in _RESERVED or not sent.strip():
-                raise InvalidExtractorError(f'"{sent}" is a name that Arize keeps for itself')
+        names = [role.of or ""] if role.needs_name else []
+        if role.kind in ("feature", "tag", *_EMBEDDING):
+            names.append(column.name)
+        for name in names:
+            if name.endswith("_shap"):
+                raise InvalidExtractorError(
+                    f'column {column.name}: Arize takes no name that ends in _shap, as "{name}"; '
+                    "rename it"
+                )
+            if name in _RESERVED or not name.strip():
+                raise InvalidExtractorError(
+                    f'column {column.name}: Arize takes no {column.role.kind} "{name}"; rename it'
+                )
     for name, parts in embeddings.items():
         if "embedding_vector" not in parts:
             raise InvalidExtractorError(f'embedding "{name}" has no EmbeddingVector("{name}")')
@@ -199,7 +224,7 @@ def _check_complete(roles: set[str], model_type: ModelType, kind: Kind) -> None:
     elif not outcomes & roles:
         raise InvalidExtractorError(
             f"{kind} rows of a {model_type} model need a column with one of the roles "
-            f"{', '.join(sorted(outcomes & {*_OUTCOME_TYPES[model_type], *_RANKING}))}"
+            f"{_named(outcomes & _own_roles(model_type))}"
         )
     if model_type == "regression":
         for side in ("prediction", "actual"):
@@ -209,18 +234,12 @@ def _check_complete(roles: set[str], model_type: ModelType, kind: Kind) -> None:
                 )
 
 
-def _python_name(kind: pa.DataType) -> str:
-    names = {
-        _STRING: "str",
-        _INT: "int",
-        _FLOAT: "float",
-        _BOOL: "bool",
-        _STRINGS: "list[str]",
-        _FLOATS: "list[float]",
-        TIME: "Timestamp",
-        CLASS_SCORES: "ClassScores",
-    }
-    return names[kind]
+def _own_roles(model_type: ModelType) -> set[str]:
+    return {*_OUTCOME_TYPES[model_type], *(_RANKING if model_type == "ranking" else ())}
+
+
+def _named(kinds: Iterable[str]) -> str:
+    return ", ".join(str(Role(kind)) for kind in sorted(kinds))
 
 
 def sdk_limits() -> Any:

@@ -34,49 +34,76 @@ _KNOWN = (
 )
 
 
-def arrow_type(annotation: Any, column: str) -> tuple[pa.DataType, bool]:
+def arrow_type(
+    annotation: Any, column: str, within: tuple[type, ...] = ()
+) -> tuple[pa.DataType, bool]:
     """The Arrow type of a column and whether it may be null.
 
     Args:
         annotation: the field's annotation.
         column: its name, for the error.
+        within: the nested models that it is a part of.
 
     Raises:
         InvalidExtractorError: a type that tables have no column for.
     """
-    inner, optional = without_none(annotation)
-    return _type(inner, column), optional
+    inner, optional = without_none(_plain(annotation))
+    return _type(_plain(inner), column, within), optional
 
 
 def converter(annotation: Any) -> Callable[[Any], Any] | None:
-    """What makes validated values of this annotation digestible for Arrow; None if they are."""
-    inner, _ = without_none(_plain(annotation))
+    """What makes validated values of this annotation digestible for Arrow; None if they are.
+
+    It is not called for None.
+    """
+    inner = _plain(without_none(_plain(annotation))[0])
     if inner == ClassScores:
         return _class_scores
     if isinstance(inner, type) and issubclass(inner, Enum):
-        return lambda member: None if member is None else member.value
+        return lambda member: getattr(member, "value", member)  # use_enum_values leaves the value
     if isinstance(inner, type) and issubclass(inner, BaseModel):
-        return lambda model: None if model is None else model.model_dump()
-    if get_origin(inner) is list:
-        item = converter(get_args(inner)[0])
+        fields = [(name, converter(field.annotation)) for name, field in inner.model_fields.items()]
+        return lambda model: {
+            name: _converted(getattr(model, name), convert) for name, convert in fields
+        }
+    if get_origin(inner) in (list, tuple):
+        item = next(filter(None, map(converter, get_args(inner))), None)
         if item is not None:
-            return lambda items: None if items is None else [item(each) for each in items]
+            return lambda items: [_converted(each, item) for each in items]
     return None
 
 
-def to_array(values: Sequence[Any], kind: pa.DataType) -> tuple[pa.Array, list[int]]:
+def to_array(
+    values: Sequence[Any], kind: pa.DataType, convert: Callable[[Any], Any] | None = None
+) -> tuple[pa.Array, list[int]]:
     """The values as an array, and the positions of those that the type cannot hold (null there)."""
     try:
-        return pa.array(values, kind), []
-    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError, UnicodeError, TypeError):
+        return _array(values, kind, convert), []
+    except _MISFITS:
         kept, bad = list(values), []
         for position, value in enumerate(values):
             try:
-                pa.array([value], kind)
-            except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError, UnicodeError, TypeError):
+                _array([value], kind, convert)
+            except _MISFITS:
                 kept[position] = None
                 bad.append(position)
-        return pa.array(kept, kind), bad
+        return _array(kept, kind, convert), bad
+
+
+# LookupError and AttributeError: rows that were made by model_construct hold anything.
+_MISFITS = (pa.ArrowException, AttributeError, LookupError, OverflowError, TypeError, ValueError)
+
+
+def _array(
+    values: Sequence[Any], kind: pa.DataType, convert: Callable[[Any], Any] | None
+) -> pa.Array:
+    if convert is not None:
+        values = [_converted(value, convert) for value in values]
+    return pa.array(values, kind)
+
+
+def _converted(value: Any, convert: Callable[[Any], Any] | None) -> Any:
+    return value if value is None or convert is None else convert(value)
 
 
 def _plain(annotation: Any) -> Any:
@@ -85,8 +112,7 @@ def _plain(annotation: Any) -> Any:
     return annotation
 
 
-def _type(annotation: Any, column: str) -> pa.DataType:
-    annotation = _plain(annotation)
+def _type(annotation: Any, column: str, within: tuple[type, ...]) -> pa.DataType:
     if annotation == ClassScores:
         return CLASS_SCORES
     if annotation in _SCALARS:
@@ -96,14 +122,10 @@ def _type(annotation: Any, column: str) -> pa.DataType:
     if isinstance(annotation, type) and issubclass(annotation, Enum):
         return _common({type(member.value) for member in annotation}, column)
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        fields = annotation.model_fields.items()
-        return pa.struct(
-            [(name, arrow_type(field.annotation, f"{column}.{name}")[0]) for name, field in fields]
-        )
-    if get_origin(annotation) is list:
-        return pa.list_(arrow_type(get_args(annotation)[0], column)[0])
-    if get_origin(annotation) is tuple:
-        items = {arrow_type(item, column)[0] for item in get_args(annotation) if item is not ...}
+        return _struct(annotation, column, within)
+    if get_origin(annotation) in (list, tuple):
+        parts = [item for item in get_args(annotation) if item is not ...]
+        items = {arrow_type(item, column, within)[0] for item in parts}
         if len(items) == 1:
             return pa.list_(items.pop())
     raise InvalidExtractorError(
@@ -111,17 +133,30 @@ def _type(annotation: Any, column: str) -> pa.DataType:
     )
 
 
+def _struct(model: type[BaseModel], column: str, within: tuple[type, ...]) -> pa.DataType:
+    if model in within:
+        raise InvalidExtractorError(f"{column}: {model.__name__} holds itself")
+    if not model.model_fields:
+        raise InvalidExtractorError(f"{column}: {model.__name__} has no fields")
+    return pa.struct(
+        [
+            (name, arrow_type(field.annotation, f"{column}.{name}", (*within, model))[0])
+            for name, field in model.model_fields.items()
+        ]
+    )
+
+
 def _common(kinds: set[type], column: str) -> pa.DataType:
     if len(kinds) == 1 and (kind := kinds.pop()) in (str, int, bool):
         return _SCALARS[kind]
-    raise InvalidExtractorError(f"{column}: all its values must be str, or all int")
+    raise InvalidExtractorError(
+        f"{column}: all its values must be str, or all int (`| None` outside for nulls)"
+    )
 
 
 def _name(annotation: Any) -> str:
     return annotation.__name__ if isinstance(annotation, type) else str(annotation)
 
 
-def _class_scores(scores: dict[str, float] | None) -> list[dict[str, Any]] | None:
-    if scores is None:
-        return None
+def _class_scores(scores: dict[str, float]) -> list[dict[str, Any]]:
     return [{"class_name": name, "score": score} for name, score in scores.items()]

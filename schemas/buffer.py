@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from functools import reduce
 from operator import itemgetter
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -16,7 +18,7 @@ from schemas.arize import ModelType
 from schemas.arrow import TIME, to_array
 from schemas.columns import Column, columns_of, needs_row_path, table_schema
 from schemas.errors import RecordError, RowValidationError
-from schemas.failure import describe_validation, safe_message
+from schemas.failure import describe_refusal
 from schemas.row import STAMPED, Row
 from schemas.rules import RowRule, outcome_columns, row_rules
 
@@ -85,6 +87,7 @@ class RowBuffer(Generic[S]):
         names = [column.name for column in shape.columns]
         self._names = frozenset(names)
         self._required = frozenset(column.name for column in shape.columns if column.required)
+        self._blank: dict[str, Any] = dict.fromkeys(names)
         self._values: Callable[[Any], tuple[Any, ...]] = (
             itemgetter(*names) if len(names) > 1 else lambda row: (row[names[0]],)
         )
@@ -120,6 +123,9 @@ class RowBuffer(Generic[S]):
 
     def flush(self) -> Flushed[S]:
         """Check everything taken, give it as one batch, and start anew."""
+        if not self.rows:
+            self.clear()
+            return Flushed(None, [])
         owners = np.repeat(np.arange(len(self._counts)), self._counts)
         check = _Check(owners)
         arrays = self._arrays(check)
@@ -131,75 +137,79 @@ class RowBuffer(Generic[S]):
         self._apply_rules(batch, check)
         if check.refused:
             batch = batch.filter(pa.array(~np.isin(owners, list(check.refused))))
-        refused = [(self._sources[i], error) for i, error in sorted(check.refused.items())]
+        refused = [
+            (self._sources[envelope], self._error(refusal, owners))
+            for envelope, refusal in sorted(check.refused.items())
+        ]
         self.clear()
         return Flushed(batch if batch.num_rows else None, refused)
 
+    def _error(self, refusal: _Refusal, owners: Any) -> RecordError:
+        position, cause = refusal
+        if position is None:
+            return RowValidationError(cause)
+        if not cause:
+            # Asked here, so that both ways to check, by row and by column, give one message.
+            try:
+                self.shape.row.model_validate(self.rows[position])
+                cause = "refused by the validator of a column"
+            except Exception as error:  # a validator of the class's own raises what it likes
+                cause = describe_refusal(error, self.shape.row)
+        first = int(np.searchsorted(owners, owners[position]))
+        return RowValidationError(cause, detail=f"row {position - first}")
+
     def _arrays(self, check: _Check) -> dict[str, pa.Array]:
         """An array a column; values of refused rows may be null there."""
-        shape = self.shape
-        if self._checked:
-            values = [list(column) for column in zip(*map(self._values, self.rows))]
-        elif shape.by_row:
-            values = self._validated_rows(check)
-        else:
-            values = self._validated_columns(check)
         arrays = {}
-        for column, items in zip(shape.columns, values):
-            if column.convert is not None:
-                items = [item if item is None else column.convert(item) for item in items]
-            array, bad = to_array(items, column.type)
+        for column, values in zip(self.shape.columns, self._columns(check)):
+            array, bad = to_array(values, column.type, column.convert)
             for position in bad:
                 check.refuse_row(position, f"column {column.name}: no {column.type} can hold it")
             arrays[column.name] = array
         return arrays
 
-    def _validated_rows(self, check: _Check) -> list[list[Any]]:
-        blank = dict.fromkeys(self._names)
-        rows: list[dict[str, Any]] = []
+    def _columns(self, check: _Check) -> list[list[Any]]:
+        """Values by column; those of refused rows may be anything, or null."""
+        if self.shape.by_row and not self._checked:
+            return self._transposed(self._validated(check))
+        whole = self._checked or set(map(len, self.rows)) == {len(self._names)}
+        try:
+            columns = self._transposed(self.rows if whole else self._completed(check))
+        except KeyError:
+            columns = self._transposed(self._completed(check))
+        if self._checked:
+            return columns
+        return [_valid(*pair, check) for pair in zip(self.shape.columns, columns)]
+
+    def _transposed(self, rows: Iterable[dict[str, Any]]) -> list[list[Any]]:
+        return [list(column) for column in zip(*map(self._values, rows))]
+
+    def _validated(self, check: _Check) -> Iterator[dict[str, Any]]:
         for position, row in enumerate(self.rows):
             try:
-                rows.append(self.shape.row.model_validate(row).__dict__)
-            except ValidationError as error:
-                name, message = describe_validation(error, self.shape.row.model_fields)
-                check.refuse_row(position, f"column {name}: {message}" if name else message)
-                rows.append(blank)
-        return [list(column) for column in zip(*map(self._values, rows))]
+                yield self.shape.row.model_validate(row).__dict__
+            except Exception:  # a validator of the class's own raises what it likes
+                check.refuse_row(position)
+                yield self._blank
 
-    def _validated_columns(self, check: _Check) -> list[list[Any]]:
-        columns = self._transposed(check)
-        for index, column in enumerate(self.shape.columns):
-            try:
-                columns[index] = column.validate(columns[index])
-            except ValidationError as error:
-                columns[index] = _without_bad(column, columns[index], error, check)
-        return columns
+    def _completed(self, check: _Check) -> Iterator[dict[str, Any]]:
+        """Rows with defaults filled in; those with missing or unknown columns are refused."""
+        for position, row in enumerate(self.rows):
+            keys = row.keys()
+            if keys == self._names or (self._checked and keys > self._names):
+                yield row  # an instance of a derived class has more
+            elif self._required <= keys < self._names:
+                yield {**self._defaults(keys), **row}
+            else:  # of the instances, one by model_construct, which asks for nothing
+                check.refuse_row(position)
+                yield {**self._blank, **row}
 
-    def _transposed(self, check: _Check) -> list[list[Any]]:
-        """Dicts as columns; defaults are filled in, missing and unknown columns refused."""
-        rows = self.rows
-        if set(map(len, rows)) == {len(self._names)}:
-            try:
-                return [list(column) for column in zip(*map(self._values, rows))]
-            except KeyError:
-                pass
-        rows = [self._complete(position, row, check) for position, row in enumerate(rows)]
-        return [list(column) for column in zip(*map(self._values, rows))]
-
-    def _complete(self, position: int, row: dict[str, Any], check: _Check) -> dict[str, Any]:
-        keys = row.keys()
-        if keys == self._names:
-            return row
-        missing = sorted(self._required - keys)
-        if missing:
-            check.refuse_row(position, f"column {missing[0]}: Field required")
-        elif not keys <= self._names:
-            check.refuse_row(position, "a column that the row class does not have")
+    def _defaults(self, keys: AbstractSet[str]) -> dict[str, Any]:
         return {
-            column.name: row[column.name] if column.name in row else column.make_default()
+            column.name: column.make_default()
             for column in self.shape.columns
-            if not column.required or column.name in row
-        } | dict.fromkeys(missing)
+            if column.name not in keys
+        }
 
     def _stamp(self, owners: Any, arrays: dict[str, pa.Array]) -> dict[str, pa.Array]:
         shape, count = self.shape, len(owners)
@@ -210,7 +220,8 @@ class RowBuffer(Generic[S]):
         )
         versions = pa.array([version or None for version in self._versions], pa.string()).take(take)
         if shape.model_version is not None:
-            versions = pc.coalesce(versions, arrays[shape.model_version])
+            own = arrays[shape.model_version]
+            versions = pc.coalesce(versions, pc.if_else(pc.not_equal(own, ""), own, None))
         stamped = (
             pa.array(self._ids, pa.string()).take(take),
             row_ids,
@@ -229,12 +240,12 @@ class RowBuffer(Generic[S]):
             for position in _true(broken):
                 check.refuse_row(position, f"column {rule.column}: {rule.cause}")
         if self.shape.outcomes:
-            nulls = [batch[name].is_null() for name in self.shape.outcomes]
-            empty = nulls[0]
-            for other in nulls[1:]:
-                empty = pc.and_(empty, other)
+            empty = reduce(pc.and_, (batch[name].is_null() for name in self.shape.outcomes))
+            cause = f"column {self.shape.outcomes[0]} must not be null"
+            if len(self.shape.outcomes) > 1:
+                cause = f"columns {', '.join(self.shape.outcomes)} must not all be null"
             for position in _true(empty):
-                check.refuse_row(position, f"{' and '.join(self.shape.outcomes)} must not be null")
+                check.refuse_row(position, cause)
         if self.shape.prediction_id is not None and batch.num_rows > len(self._counts):
             self._check_unique(batch["prediction_id"].to_pylist(), check)
 
@@ -248,40 +259,52 @@ class RowBuffer(Generic[S]):
             start += count
 
 
+class _Refusal(NamedTuple):
+    """Position of the row (None: the envelope as a whole); "" where the row class has the cause."""
+
+    position: int | None
+    cause: str
+
+
 class _Check:
-    """The envelopes refused so far, each with its first error."""
+    """The envelopes refused so far, each with its first row that is refused."""
 
     def __init__(self, owners: Any) -> None:
         self._owners = owners
-        self._first: dict[int, int] = {}
-        self.refused: dict[int, RecordError] = {}
+        self.refused: dict[int, _Refusal] = {}
 
-    def refuse_row(self, position: int, cause: str) -> None:
+    def refuse_row(self, position: int, cause: str = "") -> None:
         envelope = int(self._owners[position])
-        # Columns are checked one after the other; the first row of the envelope is the one named.
-        if self._first.get(envelope, position + 1) > position:
-            self._first[envelope] = position
-            first = int(np.searchsorted(self._owners, envelope))
-            detail = f"row {position - first}"
-            self.refused[envelope] = RowValidationError(cause, detail=detail)
+        # Columns are checked one after the other: a later one may name an earlier row.
+        first = self.refused.get(envelope)
+        if first is None or first.position is None or first.position > position:
+            self.refused[envelope] = _Refusal(position, cause)
 
     def refuse(self, envelope: int, cause: str) -> None:
-        self.refused.setdefault(envelope, RowValidationError(cause))
+        self.refused.setdefault(envelope, _Refusal(None, cause))
 
 
-def _without_bad(
-    column: Column, values: list[Any], error: ValidationError, check: _Check
-) -> list[Any]:
-    """Refuse the rows that the column's own errors name, and validate the others."""
-    bad: dict[int, str] = {}
-    for item in error.errors(include_input=False, include_url=False, include_context=False):
-        position = item["loc"][0]
-        if isinstance(position, int):
-            bad.setdefault(position, safe_message(item))
-    for position, message in bad.items():
-        check.refuse_row(position, f"column {column.name}: {message}")
-    good = iter(column.validate([v for i, v in enumerate(values) if i not in bad]))
+def _valid(column: Column, values: list[Any], check: _Check) -> list[Any]:
+    """The column's validated values, null where its rows are refused."""
+    try:
+        return column.validate(values)
+    except ValidationError as error:
+        places = error.errors(include_input=False, include_url=False, include_context=False)
+        bad = {place["loc"][0] for place in places}
+    except Exception:  # a validator of the class's own: it stops at the first, and names none
+        bad = {position for position, value in enumerate(values) if not _is_valid(column, value)}
+    for position in bad:
+        check.refuse_row(int(position))
+    good = iter(column.validate([value for i, value in enumerate(values) if i not in bad]))
     return [None if i in bad else next(good) for i in range(len(values))]
+
+
+def _is_valid(column: Column, value: Any) -> bool:
+    try:
+        column.validate([value])
+    except Exception:
+        return False
+    return True
 
 
 def _true(mask: pa.Array) -> list[int]:

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
-from pydantic import ValidationError
 from pydantic_core import SchemaValidator, core_schema
 
-from schemas._strictness import model_fields
+from schemas._strictness import looks_at_others, model_fields
 from schemas.arrow import STAMPED_FIELDS, arrow_type, converter
 from schemas.errors import InvalidExtractorError
 from schemas.roles import Role
@@ -49,18 +48,21 @@ def columns_of(row: type[Row]) -> tuple[Column, ...]:
     """
     if not row.model_fields:
         raise InvalidExtractorError(f"{row.__name__} has no columns")
-    validators = _validators(row)
-    columns = []
+    types = {}
     for name, field in row.model_fields.items():
         place = f"{row.__name__}.{name}"
         if field.alias or field.validation_alias:
             raise InvalidExtractorError(
                 f"{place} has an alias; a column is called as its field is: rename the field"
             )
-        kind, nullable = arrow_type(field.annotation, place)
+        types[name] = arrow_type(field.annotation, place)
+    validators = _validators(row)
+    columns = []
+    for name, field in row.model_fields.items():
+        kind, nullable = types[name]
         column = Column(
             name,
-            row.roles[name],
+            row.__roles__[name],
             kind,
             nullable,
             field.description or "",
@@ -69,20 +71,22 @@ def columns_of(row: type[Row]) -> tuple[Column, ...]:
             validators[name],
             converter(field.annotation),
         )
-        _check_default(column, place)
+        if not column.required and not field.default_factory_takes_validated_data:
+            _check_default(column, f"{row.__name__}.{name}")
         columns.append(column)
     return tuple(columns)
 
 
 def needs_row_path(row: type[Row]) -> bool:
-    """Whether rows must be validated one by one, as a validator looks at more than one column."""
+    """Whether rows must be validated one by one, as more than one column at a time is looked at."""
     decorators = row.__pydantic_decorators__
     return bool(
         decorators.model_validators
         or decorators.root_validators
-        or decorators.computed_fields
+        or row.__init__ is not Row.__init__
         or row.model_post_init is not Row.model_post_init
-        or any(_looks_at_others(item) for item in decorators.field_validators.values())
+        or row.model_config.get("extra") != Row.model_config["extra"]
+        or any(map(looks_at_others, _model(row)[0].values()))
     )
 
 
@@ -102,33 +106,29 @@ def table_schema(columns: tuple[Column, ...]) -> pa.Schema:
 
 def _validators(row: type[Row]) -> Mapping[str, Validate]:
     # From the class's own core schema, so that both paths, by row and by column, are one.
-    schema: Any = row.__pydantic_core_schema__
-    definitions = schema["definitions"] if schema["type"] == "definitions" else []
-    model = schema
-    while model["type"] != "model":
-        model = model["schema"]
+    fields, config, definitions = _model(row)
     validators = {}
-    for name, field in model_fields(model).items():
+    for name, field in fields.items():
         column: Any = core_schema.list_schema(field["schema"])
         if definitions:
             column = core_schema.definitions_schema(column, definitions)
-        validators[name] = SchemaValidator(column, model["config"]).validate_python
+        validators[name] = SchemaValidator(column, config).validate_python
     return validators
 
 
-def _looks_at_others(decorator: Any) -> bool:
-    # A validator with `info` may read info.data, the columns validated before it.
-    wrapped = getattr(decorator.func, "__func__", decorator.func)
-    code = getattr(wrapped, "__code__", None)
-    return code is None or code.co_argcount > 2 or decorator.info.mode in ("wrap", "plain")
+def _model(row: type[Row]) -> tuple[dict[str, Any], Any, list[Any]]:
+    """Fields, configuration and definitions of a row class's core schema."""
+    schema: Any = row.__pydantic_core_schema__
+    definitions = schema["definitions"] if schema["type"] == "definitions" else []
+    while schema["type"] != "model":
+        schema = schema["schema"]
+    return model_fields(schema), schema["config"], definitions
 
 
 def _check_default(column: Column, place: str) -> None:
-    if column.required:
-        return
     try:
         column.validate([column.make_default()])
-    except ValidationError:
+    except Exception:  # a validator or factory of the class's own raises what it likes
         raise InvalidExtractorError(
             f"{place}: its default is not of its own type; for nulls write `… | None = None`"
         ) from None

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from enum import StrEnum
 from functools import cache
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
+from pydantic_core.core_schema import ErrorType
+
 from weighbridge import RecordError
 
 
@@ -54,65 +58,95 @@ class Failure:
         }
 
 
-# Texts of these are made by other people's validators and may quote the input.
-_UNSAFE = frozenset(
+# Parts of pydantic's texts that come from the class. Others may come from the input.
+_FROM_CLASS = frozenset(
     {
-        "assertion_error",
-        "bytes_invalid_encoding",
-        "get_attribute_error",
-        "iteration_error",
-        "union_tag_invalid",
-        "value_error",
+        *("class", "class_name", "discriminator", "expected", "expected_plural", "field_type"),
+        *("encoding", "expected_schemes", "expected_tags", "expected_version", "tz_expected"),
+        *("gt", "ge", "lt", "le", "multiple_of", "pattern", "min_length", "max_length"),
+        *("decimal_places", "max_digits", "whole_digits"),
     }
 )
+# Their text is made by other people's validators.
+_FREE_TEXT = frozenset({"assertion_error", "value_error"})
 
 
 def safe_message(item: Mapping[str, Any]) -> str:
-    """The text of one pydantic error, or only its type where the text could quote the input."""
-    kind: str = item["type"]
-    ours = kind.startswith("weighbridge_")
-    known = kind in _known_types() and kind not in _UNSAFE
-    return str(item["msg"]) if ours or known else f"refused by its validator ({kind})"
+    """The text of one pydantic error without what could come from the input.
 
-
-def describe_validation(error: ValidationError, fields: Mapping[str, object]) -> tuple[str, str]:
-    """The first error of a model as (column, message). Keys that are not ours are not quoted."""
-    item = error.errors(include_input=False, include_url=False, include_context=False)[0]
-    parts = item["loc"]
-    if parts and parts[0] not in fields:
-        return "", "a column that the row class does not have"
-    path = ".".join(str(part) for part in parts[:1]) + "".join(
-        "[]" if isinstance(part, int) else ".*" for part in parts[1:]
-    )
-    return path, safe_message(item)
-
-
-def describe_exception(error: BaseException, function_file: str) -> str:
-    """Class and place of an exception that an extractor raised; its text may hold input values.
-
-    A key or attribute is named if it is written in the extractor's own code.
+    Args:
+        item: of `ValidationError.errors()`, with its context.
     """
-    frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if frame.filename == function_file]
+    kind, text = str(item["type"]), str(item["msg"])
+    known = kind.startswith("weighbridge_") or kind in _known_types() - _FREE_TEXT
+    parts = item.get("ctx", {}).keys() - _FROM_CLASS
+    if known and not parts:
+        return text
+    if known and parts == {"actual_length"}:
+        return text.partition(" after validation")[0]
+    if known and kind.endswith("_parsing"):
+        return text.partition(",")[0]
+    return f"refused by its validator ({kind})"
+
+
+def describe_refusal(error: Exception, row: type[BaseModel]) -> str:
+    """Why a row class refuses a row: its first error, without input values."""
+    if not isinstance(error, ValidationError):
+        return f"its validator raised {describe_exception(error, row.__module__)}"
+    item = _first(error)
+    parts = item["loc"]
+    if not parts:
+        return safe_message(item)
+    if parts[0] not in row.model_fields:
+        near = get_close_matches(str(parts[0]), row.model_fields, n=1)
+        hint = f"; is {near[0]} meant?" if near else ""
+        return f"a column that {row.__name__} does not have{hint}"
+    return f"column {_path(parts, row.__module__)}: {safe_message(item)}"
+
+
+def describe_exception(error: BaseException, module: str) -> str:
+    """Class and place of an exception that code of a module led to; its text may hold input values.
+
+    A key, attribute or name is told if it is written in code.
+    """
+    file = getattr(sys.modules.get(module), "__file__", None)
+    own = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
     place = ""
     if own:
         place = f" at {Path(own[-1].filename).name}:{own[-1].lineno} ({own[-1].line})"
     if isinstance(error, ValidationError):
-        items = error.errors(include_input=False, include_url=False, include_context=False)
-        # What is missing is a name from the class; any other path may hold keys of the input.
-        field = f"{items[0]['loc'][-1]}: " if items[0]["type"] == "missing" else ""
-        return f"{error.title}: {field}{safe_message(items[0])}{place}"
+        item = _first(error)
+        path = _path(item["loc"], module)
+        return f"{error.title}: {path}{': ' if path else ''}{safe_message(item)}{place}"
     name = _named_in_code(error)
     return f"{type(error).__name__}{f' {name!r}' if name else ''}{place}"
 
 
+def _first(error: ValidationError) -> Mapping[str, Any]:
+    return error.errors(include_input=False, include_url=False)[0]
+
+
+def _path(parts: Iterable[int | str], module: str) -> str:
+    """Where in a model: fields of the module's classes by name, as other keys may be input."""
+    known = vars(sys.modules[module]).values() if module in sys.modules else ()
+    models = [item for item in known if isinstance(item, type) and issubclass(item, BaseModel)]
+    names = {name for model in models for name in model.model_fields}
+    return "".join(
+        "[]" if isinstance(part, int) else f".{part if part in names else '*'}" for part in parts
+    ).lstrip(".")
+
+
 def _named_in_code(error: BaseException) -> str:
-    key = error.args[0] if isinstance(error, KeyError) and error.args else None
+    if isinstance(error, (AttributeError, NameError)):
+        key: object = error.name
+    else:
+        key = error.args[0] if isinstance(error, KeyError) and error.args else None
     if not isinstance(key, str):
         return ""
     trace = error.__traceback__
     while trace is not None:
-        if key in trace.tb_frame.f_code.co_consts:
+        code = trace.tb_frame.f_code
+        if key in code.co_consts or key in code.co_names:
             return key
         trace = trace.tb_next
     return ""
@@ -120,8 +154,4 @@ def _named_in_code(error: BaseException) -> str:
 
 @cache
 def _known_types() -> frozenset[str]:
-    from typing import get_args
-
-    from pydantic_core.core_schema import ErrorType
-
     return frozenset(get_args(ErrorType))

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Iterator, Mapping
 from datetime import datetime
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, get_args
 
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, GetCoreSchemaHandler
 from pydantic_core import CoreSchema, PydanticCustomError
-from weighbridge.plain import RFC3339
 
 from schemas._strictness import adjust_strictness
 from schemas.errors import InvalidExtractorError
-from schemas.roles import Role, TableOnly
+from schemas.roles import Feature, Role, TableOnly, Tag
+from weighbridge.plain import RFC3339
 
 STAMPED = (
     "envelope_id",
@@ -55,6 +56,14 @@ NanAsNull = BeforeValidator(_nan_to_null)
 """For services that write NaN for 'missing': Annotated[float | None, Feature, NanAsNull]."""
 
 
+def _roles_inside(annotation: Any) -> Iterator[Role]:
+    for item in get_args(annotation):
+        if isinstance(item, Role):
+            yield item
+        else:
+            yield from _roles_inside(item)
+
+
 class Row(BaseModel):
     """One row of a model's table.
 
@@ -70,10 +79,13 @@ class Row(BaseModel):
         allow_inf_nan=False,
         use_attribute_docstrings=True,
         hide_input_in_errors=True,
-        validate_default=False,
+        validate_default=True,
+        # Refused as a column all the same, with a message that says which types there are.
+        arbitrary_types_allowed=True,
     )
-    roles: ClassVar[Mapping[str, Role]] = {}
-    default_role: ClassVar[Role] = TableOnly
+    # Named so that columns can be called "roles".
+    __roles__: ClassVar[Mapping[str, Role]] = {}
+    __default_role__: ClassVar[Role] = TableOnly
 
     def __init_subclass__(cls, *, default_role: Role | None = None, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -81,18 +93,34 @@ class Row(BaseModel):
     @classmethod
     def __pydantic_init_subclass__(cls, *, default_role: Role | None = None, **kwargs: Any) -> None:
         super().__pydantic_init_subclass__(**kwargs)
-        cls.default_role = default_role or cls.default_role
-        cls.roles = {name: cls._role(name) for name in cls.model_fields}
+        if default_role is not None:
+            if default_role not in (Feature, Tag, TableOnly):
+                raise InvalidExtractorError(
+                    f"{cls.__name__}: default_role is Feature, Tag or TableOnly"
+                )
+            cls.__default_role__ = default_role
+        cls.__roles__ = {name: cls._role(name) for name in cls.model_fields}
 
     @classmethod
     def _role(cls, name: str) -> Role:
-        column = f"{cls.__name__}.{name}"
-        found = [item for item in cls.model_fields[name].metadata if isinstance(item, Role)]
+        column, field = f"{cls.__name__}.{name}", cls.model_fields[name]
+        found = [item for item in field.metadata if isinstance(item, Role)]
         if len(found) > 1:
             raise InvalidExtractorError(
                 f"{column} has {len(found)} roles ({', '.join(map(str, found))}); give it one"
             )
-        role = found[0] if found else cls.roles.get(name, cls.default_role)
+        inside = next(_roles_inside(field.annotation), None)
+        if inside is not None:
+            raise InvalidExtractorError(
+                f"{column}: its role is hidden inside of its type; write Annotated[…, {inside}] "
+                "around all of it, with `| None` inside"
+            )
+        inherited = (vars(base).get("__roles__", {}).get(name) for base in cls.__mro__[1:])
+        role = found[0] if found else next(filter(None, inherited), cls.__default_role__)
+        if role.of is not None and not role.needs_name:
+            raise InvalidExtractorError(
+                f"{column}: {role} takes no name; write {dataclasses.replace(role, of=None)}"
+            )
         if role.needs_name and not role.of:
             raise InvalidExtractorError(
                 f'{column}: {role} needs the name it belongs to, e.g. {role}("review")'
@@ -109,5 +137,5 @@ class Row(BaseModel):
         cls, source: Any, handler: GetCoreSchemaHandler, /
     ) -> CoreSchema:
         schema = handler(source)
-        adjust_strictness(schema, cls.model_fields)
+        adjust_strictness(schema, handler)
         return schema

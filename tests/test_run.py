@@ -1,13 +1,20 @@
 """The whole run through `run(argv)`: files in, tables, dead letters, parked messages out."""
 
+import os
+import re
+import subprocess
+import sys
 from datetime import timedelta
 from pathlib import Path
 
+import apache_beam as beam
 import click
 import pytest
 from support import NOW, PACKAGES, Home, at, environment, packed, plain, scored
 
-from pipelines.main import run
+from extractors import load_extractors
+from pipelines.main import build, run
+from pipelines.options import parse_run
 from schemas import ConfigurationError
 from weighbridge import EnvelopePublisher
 
@@ -175,3 +182,47 @@ def test_workers_in_other_processes_find_the_extractors(home: Home) -> None:
     assert home.row_ids("scores") == ["pub-0:0", "pub-10:0"]
     assert [m.attributes["failure_stage"] for m in home.stored("failures")] == ["validate"]
     assert len(home.stored("parked")) == 1
+
+
+def test_two_runs_at_once_over_overlapping_input_hold_each_row_once(
+    home: Home, tmp_path: Path
+) -> None:
+    packs = [
+        packed("scores", [scored(0.5, prefix=f"{i}-{k}") for k in range(50)], first=i * 50)
+        for i in range(6)
+    ]
+    for number, part in enumerate((packs[:4], packs[2:], packs[1:5])):
+        home.put(*part, plain("scores", b"{", message_id="bad"), name=f"part{number}")
+    home.run(files=str(home.put(packs[0], name="first")))
+    code = "import sys; from support import Home; from pathlib import Path; "
+    code += "Home(Path(sys.argv[1])).run(files=sys.argv[2])"
+    tests = Path(__file__).parent
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-c", code, str(tmp_path), str(home.input / f"part{number}.avro")],
+            env={**os.environ, "PYTHONPATH": str(tests)},
+            stderr=subprocess.PIPE,
+        )
+        for number in range(3)
+    ]
+    for process in running:
+        _, err = process.communicate(timeout=120)
+        assert process.returncode == 0, err.decode()[-2000:]
+    assert home.row_ids("scores") == sorted(f"pub-{i}:0" for i in range(300))
+    assert {letter.message_id for letter in home.stored("failures")} == {"bad"}
+
+
+def test_the_graph_is_the_same_for_one_model_and_for_many(home: Home) -> None:
+    def steps(package: str) -> list[str]:
+        pipeline = beam.Pipeline()
+        options = parse_run(home.arguments("--no_arize"))
+        build(pipeline, ["x.avro"], load_extractors(package), options)
+        return sorted(
+            t.unique_name for t in pipeline.to_runner_api().components.transforms.values()
+        )
+
+    one, many = steps("mended"), steps("odd")
+    assert one == many
+    assert "ExtractRows/Extract" in one
+    # A step named by its line number would be another step after the next edit.
+    assert not [name for name in one if re.search(r"lambda at (?!core|util)", name)]

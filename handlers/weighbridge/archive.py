@@ -6,8 +6,10 @@ import io
 import json
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from importlib.resources import files
+from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -20,6 +22,9 @@ _SCHEMA = fastavro.parse_schema(
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _BLOCK_BYTES = 1 << 20
 _SYNC_BYTES = 16
+_HEAD_BYTES = 20
+"""Of a block's two leading numbers, at most."""
+_SEARCH_BYTES = 64 << 10
 
 
 class Message(NamedTuple):
@@ -46,10 +51,15 @@ def is_archive_name(path: str) -> bool:
 def encode_archive(messages: Iterable[Message], codec: str = "null") -> bytes:
     """The messages as the bytes of one archive file."""
     out = io.BytesIO()
+    # Equal messages give equal bytes, so that a rewrite changes nothing.
     records = (
-        {**message._asdict(), "publish_time": message.publish_time or 0} for message in messages
+        {
+            **message._asdict(),
+            "publish_time": message.publish_time or 0,
+            "attributes": dict(sorted(message.attributes.items())),
+        }
+        for message in messages
     )
-    # A fixed marker: the same messages give the same bytes, so that a rewrite changes nothing.
     fastavro.writer(
         out,
         _SCHEMA,
@@ -65,11 +75,16 @@ def write_archive(path: Path, messages: Iterable[Message]) -> None:
     """Write an archive file that is either complete or absent, also after a power cut."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with open(temporary, "wb") as stream:
-        stream.write(encode_archive(messages))
-        stream.flush()
-        os.fsync(stream.fileno())
-    os.replace(temporary, path)
+    try:
+        with open(temporary, "wb") as stream:
+            stream.write(encode_archive(messages))
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        with suppress(OSError):  # a full disk must not fill up with what did not fit
+            temporary.unlink()
+        raise
     folder = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(folder)
@@ -78,55 +93,116 @@ def write_archive(path: Path, messages: Iterable[Message]) -> None:
 
 
 def read_archive(stream: BinaryIO) -> Iterator[Message]:
-    """Yield every readable message; blocks that are broken are stepped over by their sync marker.
+    """Yield every readable message, also those that stand before the damage in a broken block.
 
     Raises:
         UnreadableArchive: after the last readable message, when a part was not readable.
     """
-    lost = 0
-    reason = ""
-    start = 0
-    header = b""
-    while True:
+    header = _header(stream)
+    markers = _Markers(stream, header[-_SYNC_BYTES:])
+    position = len(header)
+    lost, reason = 0, ""
+    while position < markers.end:
+        block = _locate(stream, position, markers)
+        following = block.next
         try:
-            blocks = _open_at(stream, header, start)
-            if not header:
-                header = _header(stream)
-                start = len(header)
-            for block in blocks:
-                for record in block:
-                    yield _message(record)
-                start = stream.tell()
-            break
+            yield from _messages(header, block)
+            lost += 0 if block.whole else _SYNC_BYTES
         except Exception as error:  # fastavro raises whatever the broken bytes lead it into
-            if not header:
-                raise UnreadableArchive(f"no Avro file ({type(error).__name__})") from None
+            following = markers.find(position) + _SYNC_BYTES
+            lost += min(following, markers.end) - position
             reason = reason or type(error).__name__
-            stream.seek(start)
-            rest = stream.read()
-            found = rest.find(header[-_SYNC_BYTES:])
-            lost += len(rest) if found < 0 else found
-            if found < 0:
-                break
-            start += found + _SYNC_BYTES
+        position = following
     if lost:
-        raise UnreadableArchive(f"{lost} bytes of it could not be read ({reason})")
+        raise UnreadableArchive(f"{lost} bytes of it are damaged ({reason or 'sync marker'})")
 
 
-def _open_at(stream: BinaryIO, header: bytes, start: int) -> Iterator[Any]:
-    if not header:
-        return iter(fastavro.block_reader(stream))
-    stream.seek(0)
-    reader = fastavro.block_reader(stream)
-    stream.seek(start)
-    return iter(reader)
+class _Markers:
+    """Finds sync markers, and looks at each part of the file once for them."""
+
+    def __init__(self, stream: BinaryIO, marker: bytes) -> None:
+        self._stream = stream
+        self._last = -1
+        self.marker = marker
+        self.end = stream.seek(0, os.SEEK_END)
+
+    def find(self, position: int) -> int:
+        """Where the first one from `position` on stands; the end of the file if there is none."""
+        if self._last < position:
+            self._last = self._search(position)
+        return self._last
+
+    def _search(self, position: int) -> int:
+        self._stream.seek(position)
+        window = b""
+        while chunk := self._stream.read(_SEARCH_BYTES):
+            window = window[1 - _SYNC_BYTES :] + chunk
+            found = window.find(self.marker)
+            if found >= 0:
+                return self._stream.tell() - len(window) + found
+        return self.end
+
+
+class _Block(NamedTuple):
+    records: int
+    data: bytes
+    next: int
+    """Where the next block starts, if this one can be read to its end."""
+    whole: bool
+    """Whether the sync marker stands where it should."""
 
 
 def _header(stream: BinaryIO) -> bytes:
-    """The bytes through the first sync marker; the stream stands just behind it, and stays."""
-    end = stream.tell()
+    """The bytes through the first sync marker, of a file whose records may be messages."""
+    try:
+        schema: Any = fastavro.block_reader(stream).writer_schema
+        fields = {field["name"] for field in schema["fields"]}
+    except OSError:
+        raise
+    except Exception as error:
+        raise UnreadableArchive(f"no Avro file ({type(error).__name__})") from None
+    if "data" not in fields:
+        raise UnreadableArchive("its records are no messages: they have no field data")
+    length = stream.tell()
     stream.seek(0)
-    return stream.read(end)
+    return stream.read(length)
+
+
+def _locate(stream: BinaryIO, position: int, markers: _Markers) -> _Block:
+    stream.seek(position)
+    head = io.BytesIO(stream.read(_HEAD_BYTES))
+    try:
+        count, size = (_long(head) for _ in range(2))
+    except (EOFError, IndexError):
+        count, size = -1, 0
+    if size < 0:
+        count, size = -1, 0
+    start = position + head.tell()
+    whole = start + size + _SYNC_BYTES <= markers.end
+    if whole:
+        stream.seek(start + size)
+        whole = stream.read(_SYNC_BYTES) == markers.marker
+    if not whole:  # what stands before the damage can still be read
+        size = max(0, min(size, markers.find(position) - start))
+    stream.seek(start)
+    return _Block(count, stream.read(size), start + size + _SYNC_BYTES, whole)
+
+
+def _messages(header: bytes, block: _Block) -> Iterator[Message]:
+    head = io.BytesIO()
+    for number in (block.records, len(block.data)):
+        fastavro.schemaless_writer(head, "long", number)
+    parts = (header, head.getvalue(), block.data, header[-_SYNC_BYTES:])
+    decoded: Any = next(fastavro.block_reader(io.BytesIO(b"".join(parts))))
+    size = len(decoded.bytes_.getbuffer())
+    for record in islice(decoded, size):  # of no bytes each they would never end
+        yield _message(record)
+    if not 0 <= block.records <= size or decoded.bytes_.read(1):
+        raise ValueError("another number of records than there are")
+
+
+def _long(stream: BinaryIO) -> int:
+    return int(fastavro.schemaless_reader(stream, "long", None))  # type: ignore[arg-type]
 
 
 def _message(record: Any) -> Message:

@@ -13,6 +13,7 @@ import zstandard
 from weighbridge.errors import DecodeError
 
 MAX_BODY_BYTES = 64 << 20
+_PIECE_BYTES = 16 << 10
 _local = threading.local()
 
 
@@ -64,7 +65,7 @@ def parse_lenient(data: bytes) -> Any:
         DecodeError: not JSON, or nested too deeply.
     """
     try:
-        return json.loads(data)
+        return json.loads(data.decode())  # given bytes it would take UTF-16 and UTF-32, too
     except (ValueError, RecursionError) as error:
         raise DecodeError(_reason(error)) from None
 
@@ -79,14 +80,18 @@ def _reason(error: Exception) -> str:
 
 def _inflate(data: bytes, limit: int, window: int) -> bytes:
     out = bytearray()
-    while data:
+    position = 0
+    while position < len(data):
         stream = zlib.decompressobj(window)
-        out += stream.decompress(data, limit + 1 - len(out))
-        if len(out) > limit:
-            raise _too_large(limit)
-        if not stream.eof:
-            raise ValueError("truncated")
-        data = stream.unused_data
+        while not stream.eof:
+            # By pieces, as zlib copies all that follows a member: for many of them a long time.
+            piece = data[position : position + _PIECE_BYTES]
+            if not piece:
+                raise ValueError("truncated")
+            out += stream.decompress(piece, limit + 1 - len(out))
+            if len(out) > limit:
+                raise _too_large(limit)
+            position += len(piece) - len(stream.unused_data)
     return bytes(out)
 
 
@@ -125,13 +130,19 @@ def unzstd(data: bytes, limit: int) -> bytes:
         DecodeError: the frame says that it holds more than `limit` bytes.
         zstandard.ZstdError: broken data, data behind the frame, or more than `limit` bytes.
     """
-    if zstandard.frame_content_size(data) > limit:
+    size = zstandard.frame_content_size(data)
+    if size > limit:
         raise _too_large(limit)
     try:
         zstd = _local.zstd
     except AttributeError:
         zstd = _local.zstd = zstandard.ZstdDecompressor()  # one shared by threads crashes them
     out: bytes = zstd.decompress(data, max_output_size=limit, allow_extra_data=False)
+    if size < 0:  # then it has not looked behind the frame
+        frame = zstd.decompressobj()
+        frame.decompress(data)
+        if frame.unused_data:
+            raise zstandard.ZstdError("data behind the frame")
     return out
 
 

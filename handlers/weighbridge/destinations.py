@@ -12,18 +12,25 @@ from typing import Any, Protocol
 from weighbridge.archive import SUFFIX, Message, write_archive
 
 PUBLISH_SECONDS = 5.0
+PUBLISH_BYTES = 9 << 20
+PUBLISH_MESSAGES = 1000
+"""Pub/Sub takes no more in one call, and 10 MB."""
 FOLDER_LINGER_SECONDS = 5.0
 _TOPIC = re.compile(r"projects/[^/]+/topics/[^/]+")
 
 
+class RefusedError(Exception):
+    """These messages will never be taken, however often they are sent; its cause says why."""
+
+
 class Destination(Protocol):
-    """Takes messages for good, or raises."""
+    """Takes messages for good, or raises: `RefusedError` if trying again is of no use."""
 
     linger: float
     """Seconds for which messages may be collected, so that there are fewer and larger calls."""
 
     def publish(self, messages: list[tuple[dict[str, str], bytes]]) -> None:
-        """Deliver (attributes, data) of each message; at most 9 MB in all."""
+        """Deliver (attributes, data) of each message, within the bounds above."""
 
 
 def open_destination(destination: str | os.PathLike[str]) -> Destination:
@@ -72,16 +79,21 @@ class _Topic:
         self._client: Any = None
 
     def publish(self, messages: list[tuple[dict[str, str], bytes]]) -> None:
+        from google.api_core.exceptions import InvalidArgument
+
         if self._client is None:  # made in the publisher's thread: nothing of gRPC before a fork
             self._client = _publisher_client()
-        self._client.publish(
-            request={
-                "topic": self._topic,
-                "messages": [{"data": data, "attributes": a} for a, data in messages],
-            },
-            timeout=PUBLISH_SECONDS,
-            retry=None,
-        )
+        try:
+            self._client.publish(
+                request={
+                    "topic": self._topic,
+                    "messages": [{"data": data, "attributes": a} for a, data in messages],
+                },
+                timeout=PUBLISH_SECONDS,
+                retry=None,
+            )
+        except InvalidArgument as error:
+            raise RefusedError from error
 
 
 def _publisher_client() -> Any:

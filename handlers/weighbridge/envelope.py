@@ -135,40 +135,31 @@ class Envelope:
     @property
     def headers(self) -> Mapping[str, str]:
         """Captured request headers, names in lower case."""
-        if not isinstance(self._headers, Mapping):
+        if not isinstance(self._headers, MappingProxyType):
             self._headers = _strings(self._headers, "headers")
         return self._headers
 
     @property
     def attributes(self) -> Mapping[str, str]:
         """What the handler added for the pipeline."""
-        if not isinstance(self._attributes, Mapping):
+        if not isinstance(self._attributes, MappingProxyType):
             self._attributes = _strings(self._attributes, "attributes")
         return self._attributes
 
     @property
     def request_bytes(self) -> bytes:
         """The request body, HTTP encodings undone; b"" if absent."""
-        origin = self._origin
-        if not origin.request_encoding:
-            return self._request_raw or b""
-        return undo_encoding(self._request_raw or b"", origin.request_encoding, origin.max_bytes)
+        return self._decoded(self._request_raw, self._origin.request_encoding)
 
     @property
     def response_bytes(self) -> bytes:
         """The response body, HTTP encodings undone; b"" if absent."""
-        origin = self._origin
-        if not origin.response_encoding:
-            return self._response_raw or b""
-        return undo_encoding(self._response_raw or b"", origin.response_encoding, origin.max_bytes)
+        return self._decoded(self._response_raw, self._origin.response_encoding)
 
     @property
     def context_bytes(self) -> bytes:
         """What the handler used beyond its public answer; b"" if absent."""
-        origin = self._origin
-        if not origin.context_encoding or not self._context_raw:
-            return self._context_raw or b""
-        return undo_encoding(self._context_raw, origin.context_encoding, origin.max_bytes)
+        return self._decoded(self._context_raw, self._origin.context_encoding)
 
     @property
     def request(self) -> Any:
@@ -221,6 +212,11 @@ class Envelope:
         """Whether a body parsed so far held NaN or Infinity, which JSON does not have."""
         return self._nan
 
+    def _decoded(self, body: bytes | None, encoding: str) -> bytes:
+        if not body or not encoding:
+            return body or b""
+        return undo_encoding(body, encoding, self._origin.max_bytes)
+
     def _parse(self, body: bytes) -> Any:
         value, nan = parse_json(body)
         if nan:
@@ -245,12 +241,15 @@ def _validated(model: type[T], body: bytes) -> T:
         value: T = _adapter(model).validate_json(body)  # type: ignore[arg-type]
         return value
     except ValidationError as error:
-        if error.errors(include_input=False, include_url=False)[0]["type"] == "json_invalid":
+        first = error.errors(include_input=False, include_url=False)[0]
+        if first["type"] == "json_invalid" and not first["loc"]:  # with a place: of a Json field
             raise DecodeError("body is not JSON") from None
         raise
 
 
-def _strings(data: bytes, field: str) -> Mapping[str, str]:
+def _strings(data: bytes | Mapping[str, str], field: str) -> Mapping[str, str]:
+    if isinstance(data, Mapping):
+        return MappingProxyType(dict(data))
     value = parse_json(data)[0] if data else {}
     if not isinstance(value, dict):
         raise DecodeError(f"{field} is not a JSON object")

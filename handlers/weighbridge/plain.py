@@ -17,8 +17,10 @@ from weighbridge.errors import DecodeError
 from weighbridge.wire import Kind
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-RFC3339 = re.compile(
-    r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)", re.ASCII
+RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:[0-5]\d)", re.ASCII)
+_MIN_MICROS, _MAX_MICROS = (
+    (moment.replace(tzinfo=UTC) - _EPOCH) // timedelta(microseconds=1)
+    for moment in (datetime.min, datetime.max)
 )
 _LONG_NUMBER = re.compile(rb"\d{19}")
 _HEADER = "header-"
@@ -73,18 +75,27 @@ def read_plain(message: Message, model_id: str, max_bytes: int) -> Envelope:
 def plain_id(message: Message) -> str:
     """The envelope id: as given, else the message id, else (an archive without ids) a hash."""
     given = message.attributes.get("envelope_id") or message.message_id
-    return given or blake2b(message.data, digest_size=16).hexdigest()
+    if given:
+        return given
+    # Equal bodies of two calls are two envelopes, as long as anything else tells them apart.
+    rest = json.dumps([sorted(message.attributes.items()), message.publish_time])
+    return blake2b(message.data + rest.encode(), digest_size=16).hexdigest()
 
 
 def parse_rfc3339(text: str) -> int:
     """A time with offset in microseconds since 1970, UTC; digits beyond those are cut off.
 
     Raises:
-        ValueError: another format, no offset, or no such time.
+        ValueError: another format, no offset, or no such time in the years 1 to 9999 of UTC.
     """
     if not RFC3339.fullmatch(text):
         raise ValueError("not RFC 3339 with offset")
-    return (datetime.fromisoformat(text.upper()) - _EPOCH) // timedelta(microseconds=1)
+    leap = text[17:19] == "60"  # valid text, which Python does not know
+    moment = datetime.fromisoformat(f"{text[:17]}59{text[19:]}".upper() if leap else text.upper())
+    since = (moment - _EPOCH) // timedelta(microseconds=1) + 1_000_000 * leap
+    if not _MIN_MICROS <= since <= _MAX_MICROS or (leap and since // 1_000_000 % 86_400):
+        raise ValueError("no such time")
+    return since
 
 
 def format_rfc3339(micros: int) -> str:
@@ -106,10 +117,13 @@ def _body(data: bytes) -> tuple[dict[str, Any], bool]:
 
 
 def _compact(value: Any, lenient: bool) -> bytes:
-    if not lenient:
-        return orjson.dumps(value)
-    # In ASCII, as half a surrogate pair has no UTF-8.
-    return json.dumps(value, separators=(",", ":")).encode()
+    try:
+        if not lenient:
+            return orjson.dumps(value)
+        # In ASCII, as half a surrogate pair has no UTF-8.
+        return json.dumps(value, separators=(",", ":")).encode()
+    except (TypeError, RecursionError):  # both write less deeply nested values than they read
+        raise DecodeError("data is JSON that is nested too deeply") from None
 
 
 def _event_time(message: Message) -> int:

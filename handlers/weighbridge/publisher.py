@@ -5,26 +5,50 @@ from __future__ import annotations
 import atexit
 import itertools
 import logging
+import os
 import secrets
 import threading
 import time
+import weakref
 from collections import Counter, deque
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from typing import NamedTuple, TypedDict
+from typing import NamedTuple, TypeAlias, TypedDict
 
 import orjson
 
-from weighbridge.destinations import Destination, open_destination
+from weighbridge.destinations import (
+    PUBLISH_BYTES,
+    PUBLISH_MESSAGES,
+    Destination,
+    RefusedError,
+    open_destination,
+)
 from weighbridge.wire import Batch, Kind, pack
 
 PACK_ENVELOPES = 500
 PACK_BYTES = 1 << 20
-PUBLISH_BYTES = 9 << 20
 POLL_SECONDS = 0.1
 MAX_ENVELOPE_BYTES = 8 << 20
 """Pub/Sub takes 10 MB a message; this leaves room for what zstd cannot compress."""
-NEVER_CAPTURED = frozenset({"authorization", "cookie", "proxy-authorization", "set-cookie"})
+NEVER_CAPTURED = frozenset(
+    [
+        "api-key",
+        "authorization",
+        "cookie",
+        "proxy-authorization",
+        "set-cookie",
+        "x-amz-security-token",
+        "x-api-key",
+        "x-auth-token",
+        "x-goog-api-key",
+    ]
+)
+CAUSES = ("broker", "closed", "encode", "queue_full", "refused", "too_large")
+"""Why an envelope is dropped. README.md says what each means."""
+_Outgoing: TypeAlias = tuple[dict[str, str], bytes, int]
+"""Attributes and data of a message, and how many envelopes it holds."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _log = logging.getLogger("weighbridge")
 
@@ -49,13 +73,13 @@ class _Captured(NamedTuple):
     context: bytes | None
     status: int | None
     latency_us: int | None
-    headers: Mapping[str, str] | None
-    attributes: Mapping[str, str] | None
+    headers: dict[str, str]
+    attributes: dict[str, str]
     size: int
 
     def header(self, name: str, default: str) -> str:
         """A request header, whatever the case of its name."""
-        for key, value in (self.headers or {}).items():
+        for key, value in self.headers.items():
             if key.lower() == name:
                 return value
         return default
@@ -77,28 +101,42 @@ class EnvelopePublisher:
     Args:
         destination: "projects/P/topics/T", or a folder.
         max_queued: envelopes that may wait; above it new ones are dropped and counted.
-        max_queued_bytes: payload bytes that may wait, likewise.
+        max_queued_bytes: bytes of payloads, headers and attributes that may wait, likewise.
     """
 
     def __init__(
         self, destination: str, *, max_queued: int = 20_000, max_queued_bytes: int = 64 << 20
     ) -> None:
+        self._to = destination
         self._destination: Destination = open_destination(destination)
+        self._max_queued, self._max_queued_bytes = max_queued, max_queued_bytes
+        self._closed = False
+        self._give_up_at = float("inf")
+        self._begin()
+        _publishers.add(self)
+
+    def _begin(self) -> None:
         self._publisher_id = secrets.token_hex(8)
         self._sequence = itertools.count()
         self._queue: deque[_Captured] = deque()
-        self._max_queued, self._max_queued_bytes = max_queued, max_queued_bytes
         # Bytes in are counted by callers, bytes out by the thread: neither needs a lock.
         self._bytes_in = self._bytes_out = 0
-        self._served = self._published = 0
-        self._dropped: Counter[str] = Counter()
+        self._served = self._accepted = self._settled = self._published = 0
+        # All keys from the start: `+= 1` on a missing one is no single step between threads.
+        self._dropped = dict.fromkeys(CAUSES, 0)
         self._thread: threading.Thread | None = None
         self._starting = threading.Lock()
+        self._settling = threading.Lock()
         self._wake = threading.Event()
-        self._outgoing: list[tuple[dict[str, str], bytes, int]] = []
+        self._outgoing: list[_Outgoing] = []
         self._oldest = 0.0
-        self._closed = False
-        self._give_up_at = float("inf")
+        self._gave_up = False
+
+    def _after_fork(self) -> None:
+        # The parent keeps what it holds, and its numbers: two envelopes must not have one id.
+        self._begin()
+        with suppress(OSError):
+            self._destination = open_destination(self._to)
 
     def capture(
         self,
@@ -153,10 +191,12 @@ class EnvelopePublisher:
 
     def stats(self) -> Stats:
         """What became of everything captured so far."""
-        dropped = dict(self._dropped)
-        queued = self._served - self._published - sum(dropped.values())
+        dropped = {cause: count for cause, count in self._dropped.items() if count}
         return Stats(
-            served=self._served, published=self._published, dropped=dropped, queued=max(0, queued)
+            served=self._served,
+            published=self._published,
+            dropped=dropped,
+            queued=self._accepted - self._settled,
         )
 
     def close(self, timeout: float = 5.0) -> None:
@@ -166,8 +206,10 @@ class EnvelopePublisher:
         self._wake.set()
         thread = self._thread
         if thread is not None:
-            thread.join(timeout + 1)
+            thread.join(timeout)
             atexit.unregister(self.close)
+        self._gave_up = True
+        self._write_off()
 
     def _take(
         self,
@@ -190,7 +232,18 @@ class EnvelopePublisher:
                 micros = time.time_ns() // 1000
             else:
                 micros = (event_time - _EPOCH) // timedelta(microseconds=1)
-            size = len(request) + len(response or b"") + len(context or b"")
+            request = _bytes(request)
+            response = None if response is None else _bytes(response)
+            context = None if context is None else _bytes(context)
+            # Copied, as the service may go on using its own.
+            headers, attributes = dict(headers or {}), dict(attributes or {})
+            texts = (*headers, *headers.values(), *attributes, *attributes.values())
+            size = (
+                len(request)
+                + len(response or b"")
+                + len(context or b"")
+                + len("".join((model_id, model_version, *texts)))  # TypeError: one is no str
+            )
             if self._closed:
                 self._dropped["closed"] += 1
             elif size > MAX_ENVELOPE_BYTES:
@@ -201,6 +254,9 @@ class EnvelopePublisher:
             ):
                 self._dropped["queue_full"] += 1
             else:
+                if self._thread is None:
+                    self._start()
+                self._accepted += 1
                 self._bytes_in += size
                 self._queue.append(
                     _Captured(
@@ -217,10 +273,10 @@ class EnvelopePublisher:
                         headers,
                         attributes,
                         size,
-                    )  # fmt: skip
+                    )
                 )
-                if self._thread is None:
-                    self._start()
+                if self._gave_up:  # close() has returned since `_closed` was looked at
+                    self._write_off()
         except Exception as error:  # a service must not fail because it is watched
             self._dropped["refused"] += 1
             _log_once("take", error)
@@ -229,10 +285,11 @@ class EnvelopePublisher:
     def _start(self) -> None:
         with self._starting:
             if self._thread is None:
-                self._thread = threading.Thread(
+                thread = threading.Thread(
                     target=self._run, name="weighbridge-publisher", daemon=True
                 )
-                self._thread.start()
+                thread.start()
+                self._thread = thread
                 atexit.register(self.close)
 
     def _run(self) -> None:
@@ -251,7 +308,10 @@ class EnvelopePublisher:
         sizes: Counter[tuple[str, ...]] = Counter()
         # What arrives meanwhile waits for the next poll: chasing the tail sends tiny packs.
         for _ in range(len(self._queue)):
-            captured = self._queue.popleft()
+            try:
+                captured = self._queue.popleft()
+            except IndexError:  # written off meanwhile
+                break
             key = captured.pack_key()
             if sizes[key] + captured.size > PACK_BYTES and key in waiting:
                 self._pack(waiting.pop(key))
@@ -267,40 +327,73 @@ class EnvelopePublisher:
     def _pack(self, envelopes: list[_Captured]) -> None:
         try:
             attributes, data = pack(_batch(self._publisher_id, envelopes))
-        except Exception as error:  # a header that is no string, a str for a body, …
+        except Exception as error:  # a status that is no int, half a surrogate pair, …
             if len(envelopes) > 1:
-                for captured in envelopes:
-                    self._pack([captured])
+                half = len(envelopes) // 2
+                self._pack(envelopes[:half])
+                self._pack(envelopes[half:])
                 return
             self._bytes_out += envelopes[0].size
-            self._dropped["encode"] += 1
             _log_once("encode", error)
+            self._settle(1, "encode")
             return
         self._bytes_out += sum(captured.size for captured in envelopes)
+        held = sum(len(data) for _, data, _ in self._outgoing)
+        if len(self._outgoing) == PUBLISH_MESSAGES or held + len(data) > PUBLISH_BYTES:
+            self._deliver()
         if not self._outgoing:
             self._oldest = time.monotonic()
-        elif sum(len(data) for _, data, _ in self._outgoing) + len(data) > PUBLISH_BYTES:
-            self._deliver()
         self._outgoing.append((attributes, data, len(envelopes)))
 
     def _deliver(self) -> None:
         outgoing, self._outgoing = self._outgoing, []
+        if outgoing:
+            self._send(outgoing)
+
+    def _send(self, outgoing: list[_Outgoing]) -> None:
         count = sum(count for _, _, count in outgoing)
         pause = POLL_SECONDS
-        while True:
+        while not self._gave_up:
             try:
                 self._destination.publish([(attributes, data) for attributes, data, _ in outgoing])
+            except RefusedError as error:
+                if len(outgoing) > 1:  # one bad message must not take others with it
+                    half = len(outgoing) // 2
+                    self._send(outgoing[:half])
+                    self._send(outgoing[half:])
+                else:
+                    _log_once("publish", error.__cause__ or error)
+                    self._settle(count, "broker")
+                return
             except Exception as error:  # the thread must outlive whatever a broker does
                 _log_once("publish", error)
                 if time.monotonic() + pause > self._give_up_at:
-                    self._dropped["broker"] += count
+                    self._settle(count, "broker")
                     return
-                self._wake.wait(pause)
+                # close() wakes it: then every moment of its time-out counts.
+                pause = POLL_SECONDS if self._wake.wait(pause) else min(pause * 2, 5.0)
                 self._wake.clear()
-                pause = min(pause * 2, 5.0)
+            else:
+                self._settle(count)
+                return
+
+    def _settle(self, count: int, cause: str = "") -> None:
+        """Count envelopes as published, or as dropped; close() may have given them up by now."""
+        with self._settling:
+            if self._gave_up:
+                return
+            self._settled += count
+            if cause:
+                self._dropped[cause] += count
             else:
                 self._published += count
-                return
+
+    def _write_off(self) -> None:
+        with self._settling:
+            self._queue.clear()
+            left = self._accepted - self._settled
+            self._settled += left
+            self._dropped["broker"] += left
 
 
 def _batch(publisher_id: str, envelopes: list[_Captured]) -> Batch:
@@ -323,7 +416,7 @@ def _batch(publisher_id: str, envelopes: list[_Captured]) -> Batch:
         "status": [captured.status for captured in envelopes],
         "latency_us": [captured.latency_us for captured in envelopes],
         "headers": [_headers(captured.headers) for captured in envelopes],
-        "attributes": [orjson.dumps(dict(captured.attributes or {})) for captured in envelopes],
+        "attributes": [orjson.dumps(captured.attributes) for captured in envelopes],
         "request": [captured.request for captured in envelopes],
         "response": [captured.response for captured in envelopes],
         "context": [captured.context for captured in envelopes],
@@ -331,17 +424,35 @@ def _batch(publisher_id: str, envelopes: list[_Captured]) -> Batch:
     }
 
 
-def _headers(headers: Mapping[str, str] | None) -> bytes:
-    kept = {name.lower(): value for name, value in (headers or {}).items()}
+def _bytes(body: bytes) -> bytes:
+    """The body itself; a copy of what can still change. TypeError for a str."""
+    return body if type(body) is bytes else memoryview(body).tobytes()
+
+
+def _headers(headers: Mapping[str, str]) -> bytes:
+    kept = {name.lower(): value for name, value in headers.items()}
     return orjson.dumps({name: kept[name] for name in kept if name not in NEVER_CAPTURED})
 
 
 _logged: dict[str, float] = {}
 
 
-def _log_once(step: str, error: Exception) -> None:
+def _log_once(step: str, error: BaseException) -> None:
     """One line a minute and step. Never the error's text, which may quote a payload."""
     now = time.monotonic()
     if now - _logged.get(step, -60.0) >= 60.0:
         _logged[step] = now
-        _log.warning("weighbridge could not %s envelopes: %s", step, type(error).__name__)
+        with suppress(Exception):  # a service's log handler may raise
+            _log.warning("weighbridge could not %s envelopes: %s", step, type(error).__name__)
+
+
+_publishers: weakref.WeakSet[EnvelopePublisher] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for publisher in list(_publishers):
+        publisher._after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

@@ -15,7 +15,8 @@ from weighbridge.errors import DecodeError
 
 BATCH_CONTENT: Final = "weighbridge.batch.v1"
 HEARTBEAT_CONTENT: Final = "weighbridge.heartbeat.v1"
-MAX_BATCH_BYTES: Final = 256 << 20
+MAX_BATCH_BYTES: Final = 64 << 20
+"""Reading may take nine times as much, as each byte of a hostile batch may be an item of a list."""
 CUT_REQUEST, CUT_RESPONSE, CUT_CONTEXT = 1, 2, 4
 ARRAYS: Final = (
     "sequence_offset",

@@ -166,7 +166,7 @@ def _print_result(
         f"Pipeline: {report.seconds:.1f} s for {captured.envelopes:,} envelopes ({rate:,.0f}/s), "
         "commits and push included"
     )
-    console.print(f"Look around: weighbridge tables --home {home} show flight-delay")
+    console.print(f"Look around: weighbridge tables show flight-delay --home {home}")
     equal = all(value is not False for column in columns for value in column.values())
     return equal and not report.failures
 
