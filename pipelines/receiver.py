@@ -4,51 +4,25 @@ The tests and the demo push to it. It can be told to fail the ways Arize and the
 """
 
 import argparse
-import base64
 import json
-import os
 import signal
 import socket
 import struct
 import sys
 import threading
-import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from email.message import Message
-from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Self
-from uuid import uuid4
 
 import pyarrow as pa
-from google.protobuf.json_format import MessageToDict
-from google.protobuf.message import DecodeError
+
+from pipelines.uploads import MALFORMED, SPACE_KEY, Upload, UploadFolder, protobuf, read_upload
 
 _UPLOAD_PATH = "/v1/pandas_arrow"
-_SCHEMA_KEY = b"arize-schema"
-_SPACE_KEY = b"arize-space-id"
-_MALFORMED = (pa.ArrowException, ValueError, OSError, DecodeError)
-
-
-@dataclass(frozen=True)
-class Upload:
-    """One accepted upload.
-
-    `columns` is the protobuf's ArrowSchema as a mapping: its field names to column names, lists
-    of column names or, for SHAP values and embeddings, mappings of them. Unset fields are absent.
-    """
-
-    model_id: str
-    model_version: str
-    environment: str
-    model_type: str
-    batch_id: str
-    space_id: str
-    columns: Mapping[str, Any]
-    table: pa.Table
 
 
 @dataclass(frozen=True)
@@ -97,10 +71,10 @@ class ArizeReceiver:
         port: int = 0,
         folder: Path | str | None = None,
     ) -> None:
-        _protobuf()  # imports for a second, which would exceed the first sender's timeout
+        protobuf()  # imports for a second, which would exceed the first sender's timeout
         self._api_key = api_key
         self._space_id = space_id
-        self._folder = None if folder is None else _Folder(Path(folder))
+        self._folder = None if folder is None else UploadFolder(Path(folder))
         self._uploads = [] if self._folder is None else self._folder.load()
         self._faults: deque[Fault] = deque()
         self._requests = 0
@@ -170,9 +144,9 @@ class ArizeReceiver:
             sent = headers.get("number-of-rows", str(table.num_rows))
             if sent != str(table.num_rows):
                 raise ValueError(f"number-of-rows is {sent}, the table has {table.num_rows}")
-            metadata = {**(table.schema.metadata or {}), _SPACE_KEY: space_id}
-            upload = _read_upload(table.replace_schema_metadata(metadata))
-        except _MALFORMED as error:
+            metadata = {**(table.schema.metadata or {}), SPACE_KEY: space_id}
+            upload = read_upload(table.replace_schema_metadata(metadata))
+        except MALFORMED as error:
             raise _Refused(400, str(error)) from error
         # One lock over both, so that the files have the order of the list.
         with self._lock:
@@ -182,42 +156,6 @@ class ArizeReceiver:
                 except OSError as error:
                     raise _Refused(500, f"cannot keep the upload: {error}") from error
             self._uploads.append(upload)
-
-
-class _Folder:
-    """The uploads as Arrow files; a name begins with the arrival time in nanoseconds."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._last = 0
-
-    def load(self) -> list[Upload]:
-        self._path.mkdir(parents=True, exist_ok=True)
-        uploads = []
-        for path in sorted(self._path.glob("[!.]*.arrow")):
-            try:
-                self._last = int(path.stem.partition("-")[0])
-                uploads.append(_read_upload(pa.ipc.open_file(path.read_bytes()).read_all()))
-            except _MALFORMED as error:
-                raise ValueError(f"{path} is not an upload: {error}") from error
-        return uploads
-
-    def save(self, table: pa.Table) -> None:
-        # A clock set back must not reorder uploads, nor two processes overwrite each other's.
-        self._last = max(time.time_ns(), self._last + 1)
-        final = self._path / f"{self._last:020d}-{uuid4().hex[:8]}.arrow"
-        temporary = final.with_suffix(".tmp")
-        with temporary.open("wb") as file:
-            with pa.ipc.new_file(file, table.schema) as writer:
-                writer.write_table(table)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(final)
-        directory = os.open(self._path, os.O_RDONLY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
 
 
 class _Server(ThreadingHTTPServer):
@@ -298,47 +236,8 @@ class _Handler(BaseHTTPRequestHandler):
         """Stay quiet."""
 
 
-def _read_upload(table: pa.Table) -> Upload:
-    metadata = table.schema.metadata or {}
-    if _SCHEMA_KEY not in metadata:
-        raise ValueError("the Arrow schema's metadata has no arize-schema")
-    pb2 = _protobuf()
-    schema = pb2.Schema.FromString(base64.b64decode(metadata[_SCHEMA_KEY], validate=True))
-    if not schema.HasField("arrow_schema") or not schema.constants.model_id:
-        raise ValueError("arize-schema has no arrow_schema or no model_id")
-    columns = MessageToDict(schema.arrow_schema, preserving_proto_field_name=True)
-    if missing := _leaves(columns) - set(table.column_names):
-        raise ValueError(f"columns of arize-schema are missing: {sorted(missing)}")
-    if len(set(table.column_names)) != table.num_columns:
-        raise ValueError("column names are not unique")
-    return Upload(
-        model_id=schema.constants.model_id,
-        model_version=schema.constants.model_version,
-        environment=pb2.Schema.Environment.Name(schema.constants.environment),
-        model_type=pb2.Schema.ModelType.Name(schema.constants.model_type),
-        batch_id=schema.constants.batch_id,
-        space_id=metadata.get(_SPACE_KEY, b"").decode(),
-        columns=columns,
-        table=table,
-    )
-
-
-def _leaves(columns: Any) -> set[str]:
-    if isinstance(columns, str):
-        return {columns}
-    values = columns.values() if isinstance(columns, Mapping) else columns
-    return {name for value in values for name in _leaves(value)}
-
-
 def _error(reason: str) -> bytes:
     return json.dumps({"error": reason}).encode()
-
-
-@cache
-def _protobuf() -> Any:
-    from arize._generated.protocol.rec import public_pb2
-
-    return public_pb2
 
 
 def main(argv: Sequence[str] | None = None) -> None:

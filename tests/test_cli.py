@@ -80,8 +80,9 @@ def test_missing_keys_are_all_named(home: Home) -> None:
 
 
 def test_a_run_that_cannot_write_fails_with_1(home: Home) -> None:
-    home.folder.write_text("a file where the home should be")
-    status, out, err = call("run", *home.arguments("--no_arize"))
+    home.folder.mkdir()
+    (home.folder / "tables").write_text("a file where the tables should be")
+    status, _, err = call("run", *home.arguments("--no_arize"))
     assert status == 1
     assert "Error: the run failed with FileExistsError" in err
 

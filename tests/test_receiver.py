@@ -388,10 +388,10 @@ def test_damaged_folder_is_named(tmp_path: Path) -> None:
         ArizeReceiver(folder=tmp_path)
 
 
-def test_lost_folder_is_a_server_error(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_is_a_server_error(tmp_path: Path) -> None:
     folder = tmp_path / "arize"
     with ArizeReceiver(folder=folder) as receiver:
-        folder.rmdir()
+        folder.write_text("a file where the folder should be")
         with pytest.raises(APIError, match="cannot keep") as error:
             log(receiver)
         assert error.value.status_code == 500
