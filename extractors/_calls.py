@@ -23,18 +23,19 @@ class Extracted(NamedTuple):
 
 
 class ExtractorCalls:
-    """Calls one extractor, within its limits of rows and time."""
+    """Calls one extractor, within its limits of rows and time.
 
-    def __init__(self, extractor: Extractor) -> None:
-        self.extractor = extractor
+    Args:
+        extractor: the one.
+        limit: ends calls that take too long; many extractors can share it.
+    """
+
+    def __init__(self, extractor: Extractor, limit: TimeLimit) -> None:
         self._row = extractor.row
         self._function = extractor.function
         self._most = extractor.settings.max_rows_per_envelope
-        self._limit = TimeLimit(extractor.settings.timeout.total_seconds())
-
-    def close(self) -> None:
-        """End the thread that watches the time."""
-        self._limit.close()
+        self._seconds = extractor.settings.timeout.total_seconds()
+        self._limit = limit
 
     def extract(self, envelope: Envelope) -> Extracted:
         """The rows of one envelope.
@@ -46,12 +47,12 @@ class ExtractorCalls:
             RowValidationError: its row class refused in the constructor.
         """
         try:
-            items = self._limit.call(self._list, envelope)
+            items = self._limit.call(self._list, envelope, self._seconds)
         except (DecodeError, KeyboardInterrupt):
             raise
         except TimeLimitReached:
             raise ExtractError(
-                f"took longer than {self._limit.seconds:g} s", error="TimeLimitReached"
+                f"took longer than {self._seconds:g} s", error="TimeLimitReached"
             ) from None
         except ValidationError as error:
             raise self._refused(error) from None

@@ -15,6 +15,7 @@ from extractors._calls import Extracted, ExtractorCalls
 from extractors._registry import Extractor, Extractors, extractor_of
 from schemas import ConfigurationError, RecordError, Row
 from schemas.buffer import RowBuffer
+from schemas.guard import TimeLimit
 from weighbridge import Envelope, Origin
 from weighbridge.plain import parse_rfc3339
 from weighbridge.wire import Kind
@@ -154,11 +155,11 @@ def _run(entry: Extractor, envelope: Envelope) -> tuple[Extracted, pa.RecordBatc
     """The rows of an envelope as extracted, and as they would be written."""
     if entry.statuses is not None and envelope.status not in (None, *entry.statuses):
         return Extracted((), True), None
-    calls = ExtractorCalls(entry)
+    limit = TimeLimit()
     try:
-        found = calls.extract(envelope)
+        found = ExtractorCalls(entry, limit).extract(envelope)
     finally:
-        calls.close()
+        limit.close()
     buffer: RowBuffer[None] = RowBuffer(entry.shape(), found.checked)
     micros = envelope.event_micros
     buffer.add(found.rows, envelope.envelope_id, micros, micros, envelope.model_version, None)

@@ -20,6 +20,7 @@ from pipelines.decode import Decoded, decode, whole_dead_letter
 from pipelines.metrics import UNKNOWN, counter
 from schemas import Failure, RecordError, RouteError, RowValidationError
 from schemas.buffer import RowBuffer
+from schemas.guard import TimeLimit
 from weighbridge.archive import Message
 
 ROWS, FAILURES, PARKED = "rows", "failures", "parked"
@@ -85,10 +86,10 @@ class _Source(NamedTuple):
 class _Route:
     """One extractor at work: its calls, and its rows that are not emitted yet."""
 
-    def __init__(self, extractor: Extractor) -> None:
+    def __init__(self, extractor: Extractor, limit: TimeLimit) -> None:
         shape = extractor.shape()
         self.extractor = extractor
-        self.calls = ExtractorCalls(extractor)
+        self.calls = ExtractorCalls(extractor, limit)
         self.checked: RowBuffer[_Source] = RowBuffer(shape, True)
         self.unchecked: RowBuffer[_Source] = RowBuffer(shape, False)
         self.clear()
@@ -111,13 +112,13 @@ class _ExtractRowsFn(beam.DoFn):
 
     def setup(self) -> None:
         self._routes: dict[tuple[str, str], _Route] = {}
+        self._limit = TimeLimit()
         # Rows are many small objects without cycles: collecting often costs 4 to 16 per cent.
         gc.freeze()
         gc.set_threshold(_GC_THRESHOLD)
 
     def teardown(self) -> None:
-        for route in self._routes.values():
-            route.calls.close()
+        self._limit.close()
 
     def start_bundle(self) -> None:
         # A bundle that failed half-way has left rows behind.
@@ -160,7 +161,7 @@ class _ExtractRowsFn(beam.DoFn):
         key = (decoded.model_id, decoded.kind)
         route = self._routes.get(key)
         if route is None and key in self._extractors:
-            route = self._routes[key] = _Route(self._extractors[key])
+            route = self._routes[key] = _Route(self._extractors[key], self._limit)
         return route
 
     def _extract(self, decoded: Decoded, route: _Route) -> Iterator[Any]:

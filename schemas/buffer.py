@@ -164,7 +164,7 @@ class RowBuffer(Generic[S]):
         for column, values in zip(self.shape.columns, self._columns(check)):
             array, bad = to_array(values, column.type, column.convert)
             for position in bad:
-                check.refuse_row(position, f"column {column.name}: no {column.type} can hold it")
+                check.refuse_row(position, f"column {column.name}: does not fit into {column.type}")
             arrays[column.name] = array
         return arrays
 

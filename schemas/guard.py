@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import ctypes
 import threading
+import time
 from collections.abc import Callable
 from typing import TypeVar
 
 A = TypeVar("A")
 R = TypeVar("R")
+TICK_SECONDS = 0.1
+"""How often the watching thread looks: a call is ended up to two ticks after its limit."""
 
 
 class TimeLimitReached(BaseException):
@@ -16,17 +19,15 @@ class TimeLimitReached(BaseException):
 
 
 class TimeLimit:
-    """Ends calls that run for longer than a limit, from a watching thread.
+    """Ends calls that take longer than they may, from a watching thread.
 
-    The exception is delivered only inside the call. A call is ended between one and one and a
-    quarter limits; code in C that does not return to Python cannot be ended, only noticed.
-    Costs 0.1 us a call. One instance serves one thread at a time, and is made where it is used:
+    The exception is delivered only inside the call. Code in C that does not return to Python
+    cannot be ended. One instance serves one thread at a time, and is made where it is used:
     neither a thread nor a lock survives pickling or a fork.
     """
 
-    def __init__(self, seconds: float) -> None:
-        self.seconds = seconds
-        self._running: object = None
+    def __init__(self) -> None:
+        self._running: tuple[object, float] | None = None
         self._fired = False
         self._thread_id = 0
         self._lock = threading.Lock()
@@ -34,17 +35,17 @@ class TimeLimit:
         self._watcher = threading.Thread(target=self._watch, daemon=True, name="weighbridge-limit")
         self._watcher.start()
 
-    def call(self, function: Callable[[A], R], argument: A) -> R:
+    def call(self, function: Callable[[A], R], argument: A, seconds: float) -> R:
         """The function's result.
 
         Raises:
-            TimeLimitReached: the limit was reached.
+            TimeLimitReached: it took longer than `seconds`.
             Exception: whatever the function raises.
         """
         self._thread_id = threading.get_ident()
         try:
-            # A fresh object a call: the watcher tells calls apart by it.
-            self._running = [argument]
+            # A fresh tuple a call: the watcher tells calls apart by it, and the clock stays unread.
+            self._running = (argument, seconds)
             try:
                 return function(argument)
             finally:
@@ -62,22 +63,24 @@ class TimeLimit:
         self._watcher.join()
 
     def _watch(self) -> None:
-        seen: object = None
-        ticks = 0
-        while not self._stop.wait(self.seconds / 4):
-            running = self._running
+        seen: tuple[object, float] | None = None
+        since = 0.0
+        while not self._stop.wait(TICK_SECONDS):
+            running, now = self._running, time.monotonic()
             if running is None or running is not seen:
-                seen, ticks = running, 0
-                continue
-            ticks += 1
-            if ticks % 4 == 0:  # again each limit: the call may have swallowed it
-                with self._lock:
-                    # In this order: a call that ends in between sees the flag and waits for us.
-                    self._fired = True
-                    if self._running is seen:
-                        _raise_in(self._thread_id, TimeLimitReached)
-                    else:
-                        self._fired = False
+                seen, since = running, now
+            elif now - since >= running[1]:
+                since = now  # again after another limit: the call may have swallowed it
+                self._end(running)
+
+    def _end(self, running: tuple[object, float]) -> None:
+        with self._lock:
+            # In this order: a call that ends in between sees the flag and waits for us.
+            self._fired = True
+            if self._running is running:
+                _raise_in(self._thread_id, TimeLimitReached)
+            else:
+                self._fired = False
 
     def _settle(self) -> None:
         """Make sure that an exception on its way does not arrive outside of the call."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any, ClassVar, get_args
 
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, GetCoreSchemaHandler
@@ -39,8 +39,11 @@ def _parse_time(value: object) -> object:
             "weighbridge_time", "Input should be RFC 3339 text with offset, 2026-01-31T12:00:00Z"
         )
     try:
-        return datetime.fromisoformat(value.upper())
-    except ValueError:
+        moment = datetime.fromisoformat(value.upper())
+        if moment.year in (1, 9999):
+            moment.astimezone(UTC)  # which may lie beyond the years there are
+        return moment
+    except (OverflowError, ValueError):
         raise PydanticCustomError(
             "weighbridge_time", "Input should be a time that exists"
         ) from None
