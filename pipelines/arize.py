@@ -20,12 +20,15 @@ import pyarrow.compute as pc
 from extractors import Extractor
 from schemas import ConfigurationError
 from schemas.arize import schema_fields, sdk_limits
+from schemas.arrow import CLASS_SCORES
 from schemas.columns import columns_of
 
 API_KEY, SPACE_ID = "ARIZE_API_KEY", "ARIZE_SPACE_ID"
 TIMEOUT_SECONDS = 60.0
 ATTEMPTS = 5
 BACKOFF_SECONDS = 0.5
+# What its validator raises on values that it did not expect, instead of a verdict.
+_SDK_BREAKS = (AttributeError, LookupError, OverflowError, TypeError, ValueError)
 _RETRIED = frozenset({408, 425, 429, 500, 502, 503, 504})
 _REFUSED = frozenset({400, 413, 422})
 _MODEL_TYPES = {
@@ -215,6 +218,8 @@ class ArizeSender:
         except ValidationFailure as error:
             names = sorted({type(item).__name__ for item in error.errors})
             raise RowsRefused(f"the SDK's validation: {', '.join(names)}") from None
+        except _SDK_BREAKS as error:
+            raise RowsRefused(f"the SDK breaks on them: {type(error).__name__}") from None
         except APIError as error:
             if error.status_code in _REFUSED:
                 raise RowsRefused(f"HTTP {error.status_code}") from None
@@ -259,9 +264,10 @@ class ArizeSender:
     def _frame(self, rows: pa.Table) -> pd.DataFrame:
         """A data frame whose types follow from the row class, whatever this batch holds."""
         data: dict[str, Any] = {}
+        as_objects = {c.name for c in self._sent if c.role.kind in _AS_OBJECTS}
         for name in ("prediction_id", self._time_column(), *(c.name for c in self._sent)):
-            if name not in data:
-                data[name] = _series(rows[name])
+            plain = name in as_objects or rows[name].type == CLASS_SCORES
+            data[name] = _objects(rows[name]) if plain else _typed(rows[name])
         return pd.DataFrame(data)
 
     def _time_column(self) -> str:
@@ -269,6 +275,8 @@ class ArizeSender:
         return named[0] if named else "event_time"
 
 
+# The SDK's validator breaks on Arrow-backed columns of these, and wants lists and None.
+_AS_OBJECTS = frozenset({"embedding_vector", "embedding_text", "relevance_label"})
 _NOT_SENT = frozenset({"table_only", "model_version", "prediction_id"})
 
 
@@ -278,14 +286,14 @@ class _Passing(Exception):
         self.ambiguous = ambiguous
 
 
-def _series(column: pa.ChunkedArray) -> Any:
-    kind = column.type
-    if pa.types.is_large_string(kind):
+def _typed(column: pa.ChunkedArray) -> Any:
+    if pa.types.is_large_string(column.type):  # what a table gives back; the SDK refuses it
         column = column.cast(pa.string())
-    if pa.types.is_list(kind) and not pa.types.is_string(kind.value_type):
-        # Vectors and class scores: the SDK's validator wants plain lists with None.
-        return pd.Series(column.to_pylist(), dtype=object)
     return pd.Series(pd.array(column, dtype=pd.ArrowDtype(column.type)))
+
+
+def _objects(column: pa.ChunkedArray) -> Any:
+    return pd.Series(column.to_pylist(), dtype=object)
 
 
 def _space_variable(space: str) -> str:

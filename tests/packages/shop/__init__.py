@@ -1,0 +1,1 @@
+"""A company's package of extractors, as it would stand beside ours."""
