@@ -44,7 +44,7 @@ setup(
         # One minor version: the in-memory runner is reached by a path that Beam does not promise.
         "apache-beam>=2.77,<2.78",
         "arize>=8.61,<9",
-        "brotli>=1.1",
+        "brotli>=1.2",
         "click>=8.1",
         "fastavro[codecs]>=1.9",
         "google-cloud-pubsub>=2.20",

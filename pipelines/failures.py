@@ -12,7 +12,15 @@ from typing import Any
 import apache_beam as beam
 
 from pipelines.store import Store
-from weighbridge.archive import SUFFIX, Message, UnreadableArchive, encode_archive, read_archive
+from weighbridge.archive import (
+    SUFFIX,
+    Message,
+    UnreadableArchive,
+    decode_message,
+    encode_archive,
+    encode_message,
+    read_archive,
+)
 
 FAILURES, PARKED = "failures", "parked"
 SHARDS = 4
@@ -56,7 +64,7 @@ class _WriteGroupFn(beam.DoFn):
             held = set(_held(store, folder))
             fresh: dict[bytes, Message] = {}
             for data in encoded:
-                message = next(read_archive(BytesIO(data)))
+                message = decode_message(data)
                 fresh.setdefault(identity(message), message)
             added = [fresh[name] for name in sorted(fresh) if name not in held]
             for messages in _cut(added):
@@ -80,8 +88,7 @@ def identity(message: Message) -> bytes:
 def _keyed(message: Message) -> tuple[str, bytes]:
     moment = _EPOCH + timedelta(microseconds=message.publish_time or 0)
     shard = identity(message)[0] % SHARDS
-    # An archive of one message: what lies in files can travel between workers, too.
-    return f"{moment:%Y-%m-%d}/{shard}", encode_archive([message])
+    return f"{moment:%Y-%m-%d}/{shard}", encode_message(message)
 
 
 def _held(store: Store, folder: str) -> Iterator[bytes]:

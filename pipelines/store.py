@@ -13,6 +13,8 @@ from pathlib import Path
 from pyiceberg.io import OutputStream
 from pyiceberg.io.pyarrow import PyArrowFile, PyArrowFileIO
 
+from weighbridge.durable import sync_folder, write_durably
+
 
 class Store:
     """Files below one folder. Every object is named by its content or has one writer."""
@@ -22,15 +24,7 @@ class Store:
 
     def write(self, name: str, data: bytes | memoryview) -> None:
         """Write an object; one that exists is replaced, so that its age starts again."""
-        path = self.root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        with open(temporary, "wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, path)
-        _sync_folder(path.parent)
+        write_durably(self.root / name, data)
 
     def read(self, name: str) -> bytes:
         """The object's bytes.
@@ -45,7 +39,7 @@ class Store:
         path = self.root / name
         path.unlink(missing_ok=True)
         if path.parent.exists():
-            _sync_folder(path.parent)
+            sync_folder(path.parent)
 
     def exists(self, name: str) -> bool:
         """Whether the object is there."""
@@ -90,14 +84,6 @@ class Store:
         return open(path, "a")
 
 
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 class _SyncedStream(io.BufferedWriter):
     raw: io.FileIO
 
@@ -105,7 +91,7 @@ class _SyncedStream(io.BufferedWriter):
         if not self.closed:
             self.flush()
             os.fsync(self.fileno())
-            _sync_folder(Path(str(self.raw.name)).parent)
+            sync_folder(Path(str(self.raw.name)).parent)
         super().close()
 
 

@@ -99,13 +99,12 @@ def emulator() -> Iterator[Emulator]:
 
 
 def _emulator_jar() -> Path:
-    gcloud = shutil.which("gcloud")
-    if gcloud is None:
-        pytest.skip("gcloud is not installed, whose Pub/Sub emulator this test needs")
     if shutil.which("java") is None:
         pytest.skip("java is not installed, which the Pub/Sub emulator needs")
-    root = Path(gcloud).resolve().parent.parent
-    jars = sorted(root.glob("platform/pubsub-emulator/lib/cloud-pubsub-emulator-*-all.jar"))
-    if not jars:
-        pytest.skip("not installed: gcloud components install pubsub-emulator")
-    return jars[-1]
+    gcloud = shutil.which("gcloud")
+    roots = [Path(gcloud).resolve().parents[1]] if gcloud else []
+    roots += [at / "google-cloud-sdk" for at in (Path("/usr/lib"), Path("/opt"), Path.home())]
+    for root in roots:
+        for jar in root.glob("platform/pubsub-emulator/lib/cloud-pubsub-emulator-*-all.jar"):
+            return jar
+    pytest.skip("the emulator is not installed: gcloud components install pubsub-emulator")

@@ -6,7 +6,6 @@ import io
 import json
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from importlib.resources import files
 from itertools import islice
@@ -14,6 +13,8 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 import fastavro
+
+from weighbridge.durable import write_durably
 
 SUFFIX = ".avro"
 _SCHEMA = fastavro.parse_schema(
@@ -48,22 +49,25 @@ def is_archive_name(path: str) -> bool:
     return not name.startswith(".") and not name.endswith(".tmp")
 
 
+def encode_message(message: Message) -> bytes:
+    """One message as an Avro record without a file around it; the inverse of `decode_message`."""
+    out = io.BytesIO()
+    fastavro.schemaless_writer(out, _SCHEMA, _record(message))
+    return out.getvalue()
+
+
+def decode_message(data: bytes) -> Message:
+    """The message of `encode_message`."""
+    return _message(fastavro.schemaless_reader(io.BytesIO(data), _SCHEMA, None))
+
+
 def encode_archive(messages: Iterable[Message], codec: str = "null") -> bytes:
     """The messages as the bytes of one archive file."""
     out = io.BytesIO()
-    # Equal messages give equal bytes, so that a rewrite changes nothing.
-    records = (
-        {
-            **message._asdict(),
-            "publish_time": message.publish_time or 0,
-            "attributes": dict(sorted(message.attributes.items())),
-        }
-        for message in messages
-    )
     fastavro.writer(
         out,
         _SCHEMA,
-        records,
+        map(_record, messages),
         codec=codec,
         sync_interval=_BLOCK_BYTES,
         sync_marker=b"weighbridge-sync",
@@ -73,23 +77,7 @@ def encode_archive(messages: Iterable[Message], codec: str = "null") -> bytes:
 
 def write_archive(path: Path, messages: Iterable[Message]) -> None:
     """Write an archive file that is either complete or absent, also after a power cut."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "wb") as stream:
-            stream.write(encode_archive(messages))
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        with suppress(OSError):  # a full disk must not fill up with what did not fit
-            temporary.unlink()
-        raise
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    write_durably(path, encode_archive(messages))
 
 
 def read_archive(stream: BinaryIO) -> Iterator[Message]:
@@ -203,6 +191,15 @@ def _messages(header: bytes, block: _Block) -> Iterator[Message]:
 
 def _long(stream: BinaryIO) -> int:
     return int(fastavro.schemaless_reader(stream, "long", None))  # type: ignore[arg-type]
+
+
+def _record(message: Message) -> dict[str, Any]:
+    # Equal messages give equal bytes, so that a rewrite changes nothing.
+    return {
+        **message._asdict(),
+        "publish_time": message.publish_time or 0,
+        "attributes": dict(sorted(message.attributes.items())),
+    }
 
 
 def _message(record: Any) -> Message:

@@ -205,7 +205,7 @@ class EnvelopePublisher:
         self._give_up_at = time.monotonic() + timeout
         self._wake.set()
         thread = self._thread
-        if thread is not None:
+        if thread is not None and not self._gave_up:
             thread.join(timeout)
             atexit.unregister(self.close)
         self._gave_up = True
