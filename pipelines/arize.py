@@ -24,7 +24,7 @@ from schemas.arrow import CLASS_SCORES
 from schemas.columns import columns_of
 
 API_KEY, SPACE_ID = "ARIZE_API_KEY", "ARIZE_SPACE_ID"
-TIMEOUT_SECONDS = 60.0
+TIMEOUT_SECONDS = 30.0
 ATTEMPTS = 5
 BACKOFF_SECONDS = 0.5
 # What its validator raises on values that it did not expect, instead of a verdict.

@@ -118,7 +118,7 @@ def _next_ring(ring: list[str], entry: str, outbox: Outbox, length: int) -> list
 
 
 def _hash(files: Iterable[FileRef]) -> str:
-    names = sorted(PurePath(ref.path).name for ref in files)
+    names = sorted({PurePath(ref.path).name for ref in files})
     return blake2b("\n".join(names).encode(), digest_size=8).hexdigest()
 
 

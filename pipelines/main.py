@@ -77,7 +77,7 @@ def run_with(options: RunOptions, say: Say = lambda line: None) -> Report:
         push = Push(**_push_arguments(extractors, options))
     for line in Tables(options.home).prepare(extractors.values()):
         say(line)
-    earlier = push.deliver() if push else {}
+    earlier = push.deliver(wait=False) if push else {}
     pipeline = _pipeline(options)
     build(pipeline, files, extractors, options)
     result = pipeline.run()

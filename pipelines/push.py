@@ -14,6 +14,7 @@ import apache_beam as beam
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from pyiceberg.exceptions import NoSuchTableError
 
 from extractors import Extractor, Extractors
 from pipelines.arize import ArizeAccess, ArizeSender, ArizeUnavailable, Sent
@@ -54,28 +55,38 @@ class Push:
         self._clock = clock
         self._deliveries: list[dict[str, Any]] = []
 
-    def deliver(self) -> dict[str, int]:
-        """Send every committed entry; rows acknowledged, by model.
+    def deliver(self, wait: bool = True) -> dict[str, int]:
+        """Send every committed entry; rows acknowledged, by table.
 
         An entry is removed after its last file was acknowledged, so that a crash, or hours without
         Arize, leave what is undelivered to the next run.
+
+        Args:
+            wait: whether to wait for another process that is delivering, or leave it to that one.
         """
+        store = self._outbox.store
+        with store.locked("deliver") if wait else store.try_locked("deliver") as ours:
+            return {} if ours is False else self._deliver()
+
+    def _deliver(self) -> dict[str, int]:
         self._deliveries = []
         pushed: dict[str, int] = defaultdict(int)
-        with self._outbox.store.try_locked("deliver") as ours:
-            if not ours:
-                return {}
-            for table, entries in self._committed().items():
-                extractor = self._by_table.get(table)
-                if extractor is None:
-                    _log.warning("%s: undelivered rows, and no extractor that pushes them", table)
-                    continue
-                try:
-                    for rows in self._deliver_table(extractor, table, entries):
-                        pushed[extractor.table] += rows
-                except (ArizeUnavailable, ConfigurationError) as error:
-                    _log.warning("%s stays in the outbox: %s", table, error)
-            self._record()
+        down: set[str] = set()
+        for table, entries in self._committed().items():
+            extractor = self._by_table.get(table)
+            if extractor is None:
+                _log.warning("%s: undelivered rows, and no extractor that pushes them", table)
+                continue
+            space = extractor.settings.arize_space
+            if space in down:  # each table would wait for as long again
+                continue
+            try:
+                for rows in self._deliver_table(extractor, table, entries):
+                    pushed[extractor.table] += rows
+            except (ArizeUnavailable, ConfigurationError, OSError) as error:
+                _log.warning("%s stays in the outbox: %s", table, error)
+                down.add(space)
+        self._record()
         return dict(pushed)
 
     def pending_rows(self) -> int:
@@ -97,12 +108,19 @@ class Push:
             if not table:
                 continue
             if table not in rings:
-                rings[table] = set(read_ring(self._tables.load(table)))
+                rings[table] = self._ring(table)
             if entry in rings[table]:
                 found[table].append(entry)
             elif self._outbox.age(entry) > GRACE_SECONDS:
                 self._outbox.remove(entry)
         return found
+
+    def _ring(self, table: str) -> set[str]:
+        try:
+            return set(read_ring(self._tables.load(table)))
+        except NoSuchTableError:
+            _log.warning("%s: undelivered rows of a table that is gone", table)
+            return set()
 
     def _deliver_table(self, extractor: Extractor, table: str, entries: list[str]) -> Iterator[int]:
         sender = ArizeSender(extractor, self._access)

@@ -20,7 +20,7 @@ class Store:
     """Files below one folder. Every object is named by its content or has one writer."""
 
     def __init__(self, root: Path) -> None:
-        self.root = root.absolute()
+        self.root = root.resolve()
 
     def write(self, name: str, data: bytes | memoryview) -> None:
         """Write an object; one that exists is replaced, so that its age starts again."""
@@ -61,11 +61,11 @@ class Store:
             return 0.0
 
     @contextmanager
-    def locked(self, name: str) -> Iterator[None]:
+    def locked(self, name: str) -> Iterator[bool]:
         """Take turns with other processes of this machine. A killed one frees its locks."""
         with self._lock_file(name) as stream:
             flock(stream, LOCK_EX)
-            yield
+            yield True
 
     @contextmanager
     def try_locked(self, name: str) -> Iterator[bool]:

@@ -80,7 +80,7 @@ class Tables:
     def catalog(self) -> Catalog:
         """The catalog `weighbridge`, an SQLite file."""
         if self._catalog is None:
-            folder = self.home.absolute() / "tables"
+            folder = self.home.resolve() / "tables"
             folder.mkdir(parents=True, exist_ok=True)
             self._catalog = SqlCatalog(
                 "weighbridge",

@@ -243,9 +243,39 @@ def test_a_second_process_does_not_send_what_another_is_sending(
     run(home.arguments("--arize_url", "http://127.0.0.1:9"))
     push = Push(home.folder, load_extractors("odd"), ArizeAccess(receiver.url))
     with Outbox(home.folder).store.locked("deliver"):
-        assert push.deliver() == {}
+        assert push.deliver(wait=False) == {}
     assert receiver.requests == 0
     assert push.deliver() == {"scores": 1}
+
+
+def test_an_outage_is_waited_for_once_and_not_by_every_table(
+    home: Home, receiver: ArizeReceiver
+) -> None:
+    truth = {"actual": {"cases": [{"id": "c-0", "label": "no"}]}}
+    home.put(packed("scores", [scored(0.5)]), plain("scores", truth, message_id="t"))
+    receiver.fail(Fault(status=503), times=arize.ATTEMPTS)
+    report = push_run(home, receiver)
+    assert receiver.requests == arize.ATTEMPTS
+    assert report.undelivered_rows == 2
+    assert push_run(home, receiver).undelivered_rows == 0
+    assert received(receiver) == ["c-0", "c-0"]
+
+
+def test_what_cannot_be_delivered_any_more_does_not_stop_the_next_run(
+    home: Home, receiver: ArizeReceiver, caplog: pytest.LogCaptureFixture
+) -> None:
+    home.put(packed("scores", [scored(0.5)]))
+    run(home.arguments("--arize_url", "http://127.0.0.1:9"))
+    outbox = Outbox(home.folder)
+    [entry] = outbox.entries()
+    outbox.write("fedcba9876543210", "models.gone", outbox.read(entry)[1])
+    for path in (home.folder / "tables").rglob("*.parquet"):
+        path.unlink()
+    home.put(packed("scores", [scored(0.5, prefix="d")], first=9, at=NOW - timedelta(days=2)))
+    report = push_run(home, receiver)
+    assert report.rows == 1
+    assert "models.gone: undelivered rows of a table that is gone" in caplog.text
+    assert "models.scores stays in the outbox" in caplog.text
 
 
 @pytest.mark.parametrize("url", ["localhost:1", "ftp://x", "http://", "http://h/path"])

@@ -95,6 +95,25 @@ def test_a_second_run_adds_nothing(home: Home) -> None:
     assert home.stored("parked") == parked
 
 
+@pytest.mark.parametrize("name", ["with space", "häuser", "100%", "a+b", "c,d=e"])
+def test_a_home_of_any_name(tmp_path: Path, name: str) -> None:
+    home = Home(tmp_path / name)
+    home.put(packed("scores", [scored(0.5)]))
+    home.run()
+    assert home.run().rows == 0
+    assert home.row_ids("scores") == ["pub-0:0"]
+
+
+def test_one_home_by_two_names(home: Home, tmp_path: Path) -> None:
+    home.put(packed("scores", [scored(0.5)]))
+    home.run()
+    (tmp_path / "link").symlink_to(home.folder)
+    home.put(packed("scores", [scored(0.5)], first=1), name="b")
+    home.folder = tmp_path / "home" / ".." / "link"
+    assert home.run().rows == 1
+    assert home.row_ids("scores") == ["pub-0:0", "pub-1:0"]
+
+
 def test_overlapping_input_adds_what_is_missing(home: Home) -> None:
     one, two, three = (packed("scores", [scored(0.5, prefix=str(i))], first=i) for i in range(3))
     home.put(one, two, name="a")
