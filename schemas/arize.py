@@ -198,7 +198,7 @@ def _check_names(columns: tuple[Column, ...], kind: Kind) -> None:
                 )
             if name in _RESERVED or not name.strip():
                 raise InvalidExtractorError(
-                    f'column {column.name}: Arize takes no {column.role.kind} "{name}"; rename it'
+                    f'column {column.name}: Arize does not take the name "{name}"; rename it'
                 )
     for name, parts in embeddings.items():
         if "embedding_vector" not in parts:
