@@ -242,12 +242,11 @@ class ArizeSender:
     def _schema(self, rows: pa.Table) -> Any:
         from arize.ml.types import EmbeddingColumnNames, Schema
 
-        # Columns that hold nothing in this batch: the SDK refuses them for these two roles.
+        # Columns that hold nothing in this batch: the SDK refuses them for these roles.
         sent = [
             column
             for column in self._sent
-            if column.role.kind not in ("shap_value", "embedding_vector")
-            or rows[column.name].null_count < rows.num_rows
+            if not column.role.needs_name or rows[column.name].null_count < rows.num_rows
         ]
         vectors = {c.role.of for c in sent if c.role.kind == "embedding_vector"}
         sent = [c for c in sent if "embedding" not in c.role.kind or c.role.of in vectors]
