@@ -14,10 +14,9 @@ from collections import Counter, deque
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from typing import NamedTuple, TypeAlias, TypedDict
+from typing import TypeAlias, TypedDict
 
-import orjson
-
+from weighbridge.captured import Captured, batch_of
 from weighbridge.destinations import (
     PUBLISH_BYTES,
     PUBLISH_MESSAGES,
@@ -25,26 +24,13 @@ from weighbridge.destinations import (
     RefusedError,
     open_destination,
 )
-from weighbridge.wire import Batch, Kind, pack
+from weighbridge.wire import Kind, pack
 
 PACK_ENVELOPES = 500
 PACK_BYTES = 1 << 20
 POLL_SECONDS = 0.1
 MAX_ENVELOPE_BYTES = 8 << 20
 """Pub/Sub takes 10 MB a message; this leaves room for what zstd cannot compress."""
-NEVER_CAPTURED = frozenset(
-    [
-        "api-key",
-        "authorization",
-        "cookie",
-        "proxy-authorization",
-        "set-cookie",
-        "x-amz-security-token",
-        "x-api-key",
-        "x-auth-token",
-        "x-goog-api-key",
-    ]
-)
 CAUSES = ("broker", "closed", "encode", "queue_full", "refused", "too_large")
 """Why an envelope is dropped. README.md says what each means."""
 _Outgoing: TypeAlias = tuple[dict[str, str], bytes, int]
@@ -60,39 +46,6 @@ class Stats(TypedDict):
     published: int
     dropped: dict[str, int]
     queued: int
-
-
-class _Captured(NamedTuple):
-    sequence: int
-    model_id: str
-    model_version: str
-    kind: Kind
-    event_time: int
-    request: bytes
-    response: bytes | None
-    context: bytes | None
-    status: int | None
-    latency_us: int | None
-    headers: dict[str, str]
-    attributes: dict[str, str]
-    size: int
-
-    def header(self, name: str, default: str) -> str:
-        """A request header, whatever the case of its name."""
-        for key, value in self.headers.items():
-            if key.lower() == name:
-                return value
-        return default
-
-    def pack_key(self) -> tuple[str, ...]:
-        """What all envelopes of one pack have in common."""
-        return (
-            self.model_id,
-            self.model_version,
-            self.kind,
-            self.header("content-type", ""),
-            self.header("content-encoding", ""),
-        )
 
 
 class EnvelopePublisher:
@@ -118,7 +71,7 @@ class EnvelopePublisher:
     def _begin(self) -> None:
         self._publisher_id = secrets.token_hex(8)
         self._sequence = itertools.count()
-        self._queue: deque[_Captured] = deque()
+        self._queue: deque[Captured] = deque()
         # Bytes in are counted by callers, bytes out by the thread: neither needs a lock.
         self._bytes_in = self._bytes_out = 0
         self._served = self._accepted = self._settled = self._published = 0
@@ -259,7 +212,7 @@ class EnvelopePublisher:
                 self._accepted += 1
                 self._bytes_in += size
                 self._queue.append(
-                    _Captured(
+                    Captured(
                         sequence,
                         model_id,
                         model_version,
@@ -304,7 +257,7 @@ class EnvelopePublisher:
             self._wake.wait(POLL_SECONDS)
 
     def _pack_waiting(self) -> None:
-        waiting: dict[tuple[str, ...], list[_Captured]] = {}
+        waiting: dict[tuple[str, ...], list[Captured]] = {}
         sizes: Counter[tuple[str, ...]] = Counter()
         # What arrives meanwhile waits for the next poll: chasing the tail sends tiny packs.
         for _ in range(len(self._queue)):
@@ -324,9 +277,9 @@ class EnvelopePublisher:
         for envelopes in waiting.values():
             self._pack(envelopes)
 
-    def _pack(self, envelopes: list[_Captured]) -> None:
+    def _pack(self, envelopes: list[Captured]) -> None:
         try:
-            attributes, data = pack(_batch(self._publisher_id, envelopes))
+            attributes, data = pack(batch_of(self._publisher_id, envelopes))
         except Exception as error:  # a status that is no int, half a surrogate pair, …
             if len(envelopes) > 1:
                 half = len(envelopes) // 2
@@ -396,42 +349,9 @@ class EnvelopePublisher:
             self._dropped["broker"] += left
 
 
-def _batch(publisher_id: str, envelopes: list[_Captured]) -> Batch:
-    first = envelopes[0]
-    return {
-        "batch_id": f"{publisher_id}-{first.sequence}",
-        "publisher_id": publisher_id,
-        "model_id": first.model_id,
-        "model_version": first.model_version,
-        "kind": first.kind,
-        "first_sequence": first.sequence,
-        "request_type": first.header("content-type", "application/json"),
-        "request_encoding": first.header("content-encoding", ""),
-        "response_type": "application/json",
-        "response_encoding": "",
-        "context_type": "application/json",
-        "context_encoding": "",
-        "sequence_offset": [captured.sequence - first.sequence for captured in envelopes],
-        "event_time": [captured.event_time for captured in envelopes],
-        "status": [captured.status for captured in envelopes],
-        "latency_us": [captured.latency_us for captured in envelopes],
-        "headers": [_headers(captured.headers) for captured in envelopes],
-        "attributes": [orjson.dumps(captured.attributes) for captured in envelopes],
-        "request": [captured.request for captured in envelopes],
-        "response": [captured.response for captured in envelopes],
-        "context": [captured.context for captured in envelopes],
-        "cut": [0] * len(envelopes),
-    }
-
-
 def _bytes(body: bytes) -> bytes:
     """The body itself; a copy of what can still change. TypeError for a str."""
     return body if type(body) is bytes else memoryview(body).tobytes()
-
-
-def _headers(headers: Mapping[str, str]) -> bytes:
-    kept = {name.lower(): value for name, value in headers.items()}
-    return orjson.dumps({name: kept[name] for name in kept if name not in NEVER_CAPTURED})
 
 
 _logged: dict[str, float] = {}
