@@ -44,8 +44,9 @@ types: install ## mypy, strict
 
 build: install ## the distributions that workers and model services install
 	$(BIN)/python -m pip install --quiet build
-	$(BIN)/python -m build --sdist --outdir dist .
-	$(BIN)/python -m build --wheel --outdir dist handlers
+	$(BIN)/python -m build --outdir dist .
+	$(BIN)/python -m build --outdir dist handlers
+	rm -rf build handlers/build handlers/*.egg-info
 
 clean: ## remove what was made, but not a home folder
 	rm -rf $(VENV) build dist *.egg-info handlers/*.egg-info .mypy_cache .ruff_cache

@@ -46,6 +46,10 @@ def _run(**parameters: Any) -> None:
     options = run_options(parameters, click.get_current_context().args)
     report = run_with(options, say=console.print)
     print_report(console, report, options.home)
+    if report.push_denied:
+        raise click.ClickException(
+            "Arize refuses the key or a space; the rows are in the tables, and wait in the outbox"
+        )
 
 
 cli.add_command(
@@ -136,8 +140,13 @@ def _opened(home: Path) -> Any:
 @click.option("--fresh", is_flag=True, help="Forget the home folder of an earlier demo.")
 def demo(home: Path, months: int, fresh: bool) -> None:
     """Send real flights through a model service, the pipeline, tables and Arize's protocol."""
-    with _quiet_imports():
-        from pipelines.demo.command import run_demo
+    try:
+        with _quiet_imports():
+            from pipelines.demo.command import run_demo
+    except ModuleNotFoundError as error:
+        raise click.UsageError(
+            f"the demo needs {error.name}: pip install 'weighbridge-pipeline[demo]'"
+        ) from None
     if not run_demo(console, home, months, fresh):
         raise click.exceptions.Exit(1)
 

@@ -59,7 +59,7 @@ class FileRef:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """Files of new envelopes, and how many envelopes were left out as the table has them."""
+    """Files of new envelopes, and how many were left out: in the table, or there twice."""
 
     files: list[FileRef]
     known: int
@@ -82,12 +82,11 @@ def write_files(
         max_bytes: the most bytes of Arrow of a file.
     """
     checked = sequence(table)
-    rows = _first_of_each_row(rows.sort_by(ORDER))
+    rows, known = _first_of_each_row(rows.sort_by(ORDER))
     fresh = _without(rows, data_files(table, 0, _times(rows)))
-    known = 0
     if fresh.num_rows < rows.num_rows:
         ids = "envelope_id"
-        known = len(pc.unique(rows[ids])) - len(pc.unique(fresh[ids]))
+        known += len(pc.unique(rows[ids])) - len(pc.unique(fresh[ids]))
     refs = []
     days = pc.floor_temporal(fresh["event_time"], unit="day")
     for day in sorted(pc.unique(days).to_pylist()):
@@ -200,15 +199,17 @@ def _in_manifest(manifest: Any, days: Times, dense: bool) -> bool:
     return _any_between(days, low, high, dense)
 
 
-def _first_of_each_row(rows: pa.Table) -> pa.Table:
-    """Drop the second copy of an envelope that came twice; in ORDER the copies stand together."""
+def _first_of_each_row(rows: pa.Table) -> tuple[pa.Table, int]:
+    """Drop second copies of envelopes, and count them; in ORDER copies stand together."""
     ids = rows["row_id"].combine_chunks()
     if len(ids) < 2:
-        return rows
+        return rows, 0
     repeated = pc.equal(ids.slice(1), ids.slice(0, len(ids) - 1))
     if not pc.any(repeated).as_py():
-        return rows
-    return rows.filter(pa.concat_arrays([pa.array([True]), pc.invert(repeated)]))
+        return rows, 0
+    repeated = pa.concat_arrays([pa.array([False]), repeated])
+    copies = pc.sum(pc.and_(repeated, pc.ends_with(ids, ":0"))).as_py()
+    return rows.filter(pc.invert(repeated)), copies
 
 
 def _split(rows: pa.Table, max_rows: int | None, max_bytes: int) -> Iterator[pa.Table]:

@@ -87,6 +87,7 @@ def run_with(options: RunOptions, say: Say = lambda line: None) -> Report:
         counts(result),
         files=len(files),
         delivered_earlier=earlier,
+        denied_earlier=push.denied if push else False,
         undelivered_rows=push.pending_rows() if push else 0,
         seconds=time.monotonic() - started,
     )

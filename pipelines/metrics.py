@@ -10,16 +10,17 @@ UNKNOWN = "unknown_model"
 
 
 @cache
-def counter(model_id: str, name: str) -> Any:
-    """The counter of a registered model, or of `UNKNOWN`.
+def counter(table: str, name: str) -> Any:
+    """The counter of a table, in the namespace of its name, or of `UNKNOWN`.
 
     Names: envelopes_decoded, envelopes_parked, envelopes_skipped, envelopes_known (left out as the
     table has them), rows_extracted, rows_written, rows_pushed, failures_decode, failures_route,
-    failures_extract, failures_validate, payloads_with_nan, heartbeats_received.
+    failures_extract, failures_validate, payloads_with_nan, heartbeats_received, files_damaged,
+    pushes_denied.
     """
     from apache_beam.metrics.metric import Metrics  # other commands do without Beam
 
-    return Metrics.counter(model_id.replace("-", "_"), name)
+    return Metrics.counter(table, name)
 
 
 def counts(result: Any) -> dict[str, dict[str, int]]:

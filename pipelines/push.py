@@ -20,7 +20,7 @@ from extractors import Extractor, Extractors
 from pipelines.arize import ArizeAccess, ArizeSender, ArizeUnavailable, Sent
 from pipelines.commit import commit_files, read_ring
 from pipelines.files import FileRef, write_files
-from pipelines.metrics import counter
+from pipelines.metrics import UNKNOWN, counter
 from pipelines.outbox import Outbox
 from pipelines.tables import DELIVERIES, DELIVERIES_SCHEMA, Tables, table_name
 from pipelines.write import MAX_PUSHED_ROWS
@@ -39,6 +39,9 @@ class Push:
         extractors: row classes and settings of the tables.
         access: where Arize is.
         clock: gives the time, for the look-back.
+
+    Attributes:
+        denied: whether Arize refused the key or a space in the latest delivery.
     """
 
     def __init__(
@@ -54,6 +57,7 @@ class Push:
         self._access = access
         self._clock = clock
         self._deliveries: list[dict[str, Any]] = []
+        self.denied = False
 
     def deliver(self, wait: bool = True) -> dict[str, int]:
         """Send every committed entry; rows acknowledged, by table.
@@ -86,6 +90,7 @@ class Push:
             except (ArizeUnavailable, ConfigurationError, OSError) as error:
                 _log.warning("%s stays in the outbox: %s", table, error)
                 down.add(space)
+                self.denied = self.denied or isinstance(error, ConfigurationError)
         self._record()
         return dict(pushed)
 
@@ -225,8 +230,10 @@ class _PushFn(beam.DoFn):
 
     def finish_bundle(self) -> None:
         if self._due:
-            for table, rows in Push(**self._arguments).deliver().items():
+            push = Push(**self._arguments)
+            for table, rows in push.deliver().items():
                 counter(table, "rows_pushed").inc(rows)
+            counter(UNKNOWN, "pushes_denied").inc(push.denied)
 
 
 def _batches(files: list[tuple[str, FileRef]]) -> Iterator[list[tuple[str, FileRef]]]:

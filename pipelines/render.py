@@ -23,7 +23,8 @@ def grid(*columns: str, numbers: int = 0) -> Grid:
     for i, name in enumerate(columns):
         right = i >= len(columns) - numbers
         align: Any = "right" if right else "left"
-        table.add_column(name, justify=align, overflow="fold", no_wrap=i == 0)
+        word = max(map(len, name.split()), default=0)
+        table.add_column(name, justify=align, overflow="fold", no_wrap=i == 0, min_width=word)
     return table
 
 
@@ -56,7 +57,8 @@ def print_report(console: Console, report: Report, home: Path) -> None:
             f"[yellow]undelivered to Arize: {report.undelivered_rows:,} rows; "
             "they are in the tables, and every run tries again[/]"
         )
-    console.print(f"{report.files:,} files in {report.seconds:.1f} s")
+    files = "1 file" if report.files == 1 else f"{report.files:,} files"
+    console.print(f"{files} in {report.seconds:.1f} s")
 
 
 def print_models(console: Console, extractors: Extractors, model: str | None) -> None:

@@ -33,6 +33,7 @@ class Report:
     counts: Mapping[str, Mapping[str, int]]
     files: int = 0
     delivered_earlier: Mapping[str, int] = field(default_factory=dict)
+    denied_earlier: bool = False
     undelivered_rows: int = 0
     seconds: float = 0.0
 
@@ -84,6 +85,11 @@ class Report:
     def files_damaged(self) -> int:
         """Archive files of which a part could not be read; the log names them."""
         return self._count(UNKNOWN, "files_damaged")
+
+    @property
+    def push_denied(self) -> bool:
+        """Whether Arize refused a push for who we are: a wrong key or space."""
+        return self.denied_earlier or self._count(UNKNOWN, "pushes_denied") > 0
 
     def _failures(self, namespace: str) -> dict[str, int]:
         found = {stage.value: self._count(namespace, f"failures_{stage}") for stage in Stage}

@@ -166,17 +166,20 @@ def _evolve(table: Table, name: str, schema: pa.Schema) -> str:
     try:
         with table.update_schema() as update:
             update.union_by_name(schema)
-    except (ValidationError, ValueError, TypeError) as error:
-        column = (changed or added)[0]
+    except (ValidationError, ValueError, TypeError):
+        column = changed[0]
         raise ConfigurationError(
-            f"table {name}: column {column} is {present.get(column)} and the row class now says "
-            f"{schema.field(column).type}; keep the type and add a column of another name "
-            f"({type(error).__name__})"
+            f"table {name}: column {column} is {_plain_name(present[column])}, and the row class "
+            f"says {schema.field(column).type}; keep the type and add a column of another name"
         ) from None
     except CommitFailedException:
         table.refresh()
         return _evolve(table, name, schema)  # another launcher was faster
     return f"changed table {name}: {', '.join([*added, *changed])}"
+
+
+def _plain_name(kind: pa.DataType) -> str:
+    return str(kind).replace("large_", "")
 
 
 def _same(stored: pa.DataType, wanted: pa.DataType) -> bool:

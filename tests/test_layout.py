@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tarfile
 from collections.abc import Iterator
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -123,16 +124,17 @@ def unpacked(folder: Path) -> Path:
 
 def test_what_a_model_service_installs(tmp_path: Path) -> None:
     folder = copied(ROOT / "handlers", tmp_path / "handlers")
+    modules, schemas = files(folder, ".py"), files(folder, ".avsc")
     setuptools(folder, "sdist")
     setuptools(unpacked(folder), "build", "--build-lib", str(tmp_path / "installed"))
     installed = tmp_path / "installed"
     assert [path.name for path in installed.iterdir()] == ["weighbridge"]
-    assert files(installed, ".avsc") == files(ROOT / "handlers", ".avsc") != set()
-    assert files(installed, ".py") == files(ROOT / "handlers", ".py")
+    assert files(installed, ".avsc") == schemas != set()
+    assert files(installed, ".py") == modules
     assert files(installed, "py.typed") == {"weighbridge/py.typed"}
-    metadata = (folder / "weighbridge.egg-info/PKG-INFO").read_text()
-    assert "\nName: weighbridge\n" in metadata
-    assert (ROOT / "handlers/README.md").read_text().strip() in metadata
+    described = (folder / "weighbridge.egg-info/PKG-INFO").read_text()
+    assert "\nName: weighbridge\n" in described
+    assert (ROOT / "handlers/README.md").read_text().strip() in described
 
 
 def test_what_the_pipeline_and_its_workers_install(tmp_path: Path) -> None:
@@ -151,4 +153,12 @@ def test_what_the_pipeline_and_its_workers_install(tmp_path: Path) -> None:
     for package, source in PACKAGES.items():
         assert files(installed / package, ".py") == files(source, ".py")
         assert files(installed / package, "py.typed") == {"py.typed"}
-    assert files(installed, ".avsc") == files(ROOT / "handlers", ".avsc")
+    schemas = files(PACKAGES["weighbridge"], ".avsc")
+    assert files(installed / "weighbridge", ".avsc") == schemas != set()
+
+
+def test_the_two_distributions_are_not_in_one_environment() -> None:
+    """Both own the package weighbridge: one would overwrite the other's modules."""
+    with pytest.raises(metadata.PackageNotFoundError):
+        metadata.distribution("weighbridge")
+    assert metadata.version("weighbridge-pipeline")

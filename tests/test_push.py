@@ -163,7 +163,8 @@ def test_a_closed_port_and_a_wrong_key_keep_everything(home: Home, receiver: Ari
     report = run(home.arguments("--arize_url", "http://127.0.0.1:9"))
     assert report.undelivered_rows == 1
     with environment(ARIZE_API_KEY="wrong"):
-        assert push_run(home, receiver).undelivered_rows == 1
+        report = push_run(home, receiver)
+        assert (report.undelivered_rows, report.push_denied) == (1, True)
     assert received(receiver) == []
     assert push_run(home, receiver).undelivered_rows == 0
     assert received(receiver) == ["c-0"]

@@ -128,7 +128,10 @@ def test_an_envelope_that_comes_twice_in_a_run_is_one(home: Home) -> None:
     message = packed("scores", [scored(0.5, 0.6), scored(0.7)])
     home.put(message, message._replace(message_id="again"), name="a")
     home.put(message._replace(message_id="once more"), name="b")
-    assert home.run().rows == 3
+    report = home.run()
+    assert report.rows == 3
+    [table] = [table for table in report.tables if table.table == "scores"]
+    assert (table.envelopes, table.known) == (6, 4)
     assert home.row_ids("scores") == ["pub-0:0", "pub-0:1", "pub-1:0"]
 
 
