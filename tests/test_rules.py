@@ -188,7 +188,7 @@ def test_what_our_rules_let_through_the_sdk_takes_and_what_they_refuse_it_refuse
         batch = flushed.batch
         if batch is not None:
             assert case.refused_by_arize(arize, batch) == [], case.row.model_fields["c"]
-            if batch["c" if "c" in batch.schema.names else 0].null_count:
+            if values[-1] is None:
                 assert case.refused_by_arize(arize, batch.slice(batch.num_rows - 1)) == []
             tried += batch.num_rows
         for value, error in flushed.refused:
