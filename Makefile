@@ -1,5 +1,5 @@
 # `make` alone prints this help.
-PYTHON ?= python3.11
+PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || echo python3.11)
 VENV ?= .venv
 BIN := $(VENV)/bin
 
