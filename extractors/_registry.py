@@ -126,11 +126,12 @@ def extractor(
             inherits=model_type is None,
         )
         entries = _registered.setdefault(function.__module__, [])
-        # A module that is executed again registers the same place again.
+        # A module or notebook cell that is executed again defines the same function again.
+        name = function.__name__
         entries[:] = [
             other
             for other in entries
-            if (other.model_id, other.kind, other.place) != (model_id, kind, entry.place)
+            if (other.model_id, other.kind, other.function.__name__) != (model_id, kind, name)
         ]
         entries.append(entry)
         return function
@@ -190,21 +191,20 @@ def _checked(entries: list[Extractor]) -> Extractors:
 
 def _with_type(entry: Extractor, found: Mapping[tuple[str, Kind], Extractor]) -> Extractor:
     prediction = found.get((entry.model_id, "prediction"))
-    if not entry.inherits:
-        if prediction is not None and prediction.model_type != entry.model_type:
+    if entry.inherits:
+        if prediction is None:
             raise InvalidExtractorError(
-                f'its {entry.kind}s are "{entry.model_type}", its predictions '
-                f'"{prediction.model_type}"; leave out model_type= of the {entry.kind}s'
+                "there are actuals and no predictions to take the model type from; give model_type="
             )
-        return entry
-    if prediction is None:
+        own = entry.settings != ModelSettings()
+        settings = entry.settings if own else prediction.settings
+        return replace(entry, model_type=prediction.model_type, settings=settings)
+    if prediction is not None and entry.model_type not in (prediction.model_type, "untyped"):
         raise InvalidExtractorError(
-            "there are actuals and no predictions to take the model type from; give model_type="
+            f'its actuals are "{entry.model_type}", its predictions "{prediction.model_type}"; '
+            "leave out model_type= of the actuals"
         )
-    settings = entry.settings
-    if settings == ModelSettings():
-        settings = prediction.settings
-    return replace(entry, model_type=prediction.model_type, settings=settings)
+    return entry
 
 
 def _check_function(function: Callable[..., Any], model_id: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -24,6 +25,7 @@ R = TypeVar("R", bound=Row)
 NOON = datetime(2026, 1, 2, 12, 0, tzinfo=UTC)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 # They change with the code and with the clock, not with what the extractor does.
+_PLACE = re.compile(r" at \S+\.py:\d+ \(.*\)$")
 _NOT_GOLDEN = ("extractor_version", "ingest_time")
 
 
@@ -111,7 +113,8 @@ class GoldenCase:
         try:
             _, batch = _run(entry, captured)
         except RecordError as error:
-            return {"failure": {"stage": error.stage, "message": str(error)}}
+            message = _PLACE.sub("", str(error))
+            return {"failure": {"stage": error.stage, "message": message}}
         rows = [] if batch is None else batch.drop_columns(list(_NOT_GOLDEN)).to_pylist()
         return json.loads(json.dumps(rows, default=_json))
 
@@ -123,12 +126,14 @@ class GoldenCase:
         """
         path = self.folder / "envelope.json"
         stored = _read(path)
+        if not isinstance(stored, dict):
+            raise ConfigurationError(f"{path}: not a JSON object")
         try:
-            time = stored.pop("event_time", None)
-            if time is not None:
-                stored["event_time"] = _EPOCH + timedelta(microseconds=parse_rfc3339(time))
+            if "event_time" in stored:
+                micros = parse_rfc3339(stored["event_time"])
+                stored["event_time"] = _EPOCH + timedelta(microseconds=micros)
             return envelope(model_id=self.model_id, envelope_id=self.folder.name, **stored)
-        except (AttributeError, TypeError, ValueError, RecordError) as error:
+        except (AttributeError, TypeError, ValueError) as error:
             raise ConfigurationError(f"{path}: {error}") from None
 
     def write(self, extractors: Extractors) -> None:

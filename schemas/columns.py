@@ -46,6 +46,10 @@ def columns_of(row: type[Row]) -> tuple[Column, ...]:
     Raises:
         InvalidExtractorError: no columns, a type without mapping, an alias, or a wrong default.
     """
+    if not row.__pydantic_complete__:
+        raise InvalidExtractorError(
+            f"{row.__name__} uses a name that is defined below it, or nowhere; define it above"
+        )
     if not row.model_fields:
         raise InvalidExtractorError(f"{row.__name__} has no columns")
     types = {}

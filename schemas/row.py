@@ -92,6 +92,12 @@ class Row(BaseModel):
 
     def __init_subclass__(cls, *, default_role: Role | None = None, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        for name, annotation in vars(cls).get("__annotations__", {}).items():
+            if isinstance(annotation, Role):
+                raise InvalidExtractorError(
+                    f"{cls.__name__}.{name}: {annotation} is a role and no type; "
+                    f"write Annotated[str, {annotation}], or another type"
+                )
 
     @classmethod
     def __pydantic_init_subclass__(cls, *, default_role: Role | None = None, **kwargs: Any) -> None:

@@ -121,9 +121,17 @@ class Nested(Row):
     card: NestedAliased
 
 
+class Unfinished(Row):
+    amount: "Later"  # type: ignore[name-defined]  # noqa: F821
+
+
 @pytest.mark.parametrize(
     ("row", "message"),
     [
+        (
+            Unfinished,
+            "Unfinished uses a name that is defined below it, or nowhere; define it above",
+        ),
         (Nothing, "Nothing has no columns"),
         (
             Aliased,

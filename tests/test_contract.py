@@ -77,6 +77,26 @@ def test_it_is_deterministic(package: str, case: GoldenCase) -> None:
     assert case.given(extractors) == case.given(extractors)
 
 
+@pytest.mark.parametrize(("package", "case"), CASES)
+def test_it_leaves_the_envelope_as_it_is(package: str, case: GoldenCase) -> None:
+    """A second look, by a retry or a replay, must find what the first one found."""
+    captured = case.envelope()
+    function = load_extractors(package)[case.model_id, captured.kind].function
+
+    def seen() -> tuple[Any, ...]:
+        try:
+            return "rows", [dict(row) for row in function(captured)]
+        except Exception as error:
+            return type(error), str(error)
+
+    bodies = (captured.request_bytes, captured.response_bytes, captured.context_bytes)
+    first, again = seen(), seen()
+    assert first == again
+    parsed = [getattr(captured, part) for part in ("request", "context")]
+    assert parsed == [getattr(case.envelope(), part) for part in ("request", "context")]
+    assert bodies == (captured.request_bytes, captured.response_bytes, captured.context_bytes)
+
+
 @pytest.mark.parametrize("registered", REGISTERED)
 def test_it_travels_by_reference(registered: Registered) -> None:
     entry = registered.extractor

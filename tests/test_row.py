@@ -333,6 +333,11 @@ def define(annotation: Any, name: str = "amount", **options: Any) -> type[Row]:
             "Annotated[…, PredictionScore] around all of it, with `| None` inside",
         ),
         (
+            PredictionScore,
+            "Broken.amount: PredictionScore is a role and no type; "
+            "write Annotated[str, PredictionScore], or another type",
+        ),
+        (
             list[Annotated[str, Feature]],
             "Broken.amount: its role is hidden inside of its type; write "
             "Annotated[…, Feature] around all of it, with `| None` inside",
