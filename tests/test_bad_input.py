@@ -307,7 +307,7 @@ def test_archives_of_other_writers(home: Home) -> None:
 def test_a_broken_extractor_module_stops_the_launch_with_file_line_and_remedy(
     home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    package = tmp_path / "company"
+    package = tmp_path / "broken_company"
     package.mkdir()
     (package / "__init__.py").touch()
     (package / "bad.py").write_text(
@@ -317,7 +317,7 @@ def test_a_broken_extractor_module_stops_the_launch_with_file_line_and_remedy(
         "def extract(envelope):\n    yield {}\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
-    home.package = "company"
+    home.package = "broken_company"
     home.put(plain("price", GOOD, message_id="m"))
     with pytest.raises(Exception) as raised:
         home.run()
