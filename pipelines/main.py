@@ -73,7 +73,8 @@ def run_with(options: RunOptions, say: Say = lambda line: None) -> Report:
     push = None
     if not options.no_arize:
         pushed = [item for item in extractors.values() if item.pushed]
-        ArizeAccess(options.arize_url).check({item.settings.arize_space for item in pushed})
+        spaces = {item.settings.arize_space for item in pushed}
+        ArizeAccess(options.arize_url).check(spaces or {""})
         push = Push(**_push_arguments(extractors, options))
     for line in Tables(options.home).prepare(extractors.values()):
         say(line)

@@ -20,7 +20,7 @@ _REFUSED = frozenset({"object_detection", "generative_llm", "llm"})
 _STRING, _INT, _FLOAT, _BOOL = pa.string(), pa.int64(), pa.float64(), pa.bool_()
 _STRINGS, _FLOATS = pa.list_(_STRING), pa.list_(_FLOAT)
 _NUMBER = (_INT, _FLOAT)
-# Arrow types that ml.log takes for a role; arize-facts: "Types", arize 8.61.
+# Arrow types that the validator of `ml.log` takes for a role, arize 8.61.
 _TYPES: Mapping[str, tuple[pa.DataType, ...]] = {
     "feature": (_STRING, _INT, _FLOAT, _BOOL, _STRINGS),
     "tag": (_STRING, _INT, _FLOAT, _BOOL),

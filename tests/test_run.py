@@ -193,6 +193,28 @@ def test_wrong_usage_is_said_in_one_message(home: Home, monkeypatch: pytest.Monk
         home.run()
 
 
+def test_keys_are_asked_for_even_where_no_model_is_pushed_yet(
+    home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "only_untyped"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "numbers.py").write_text(
+        "from extractors import Row, extractor\n\n\n"
+        "class Number(Row):\n    number: int\n\n\n"
+        '@extractor("number", row=Number, model_type="untyped")\n'
+        "def extract(envelope):\n    yield envelope.request\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in ("ARIZE_API_KEY", "ARIZE_SPACE_ID"):
+        monkeypatch.delenv(name, raising=False)
+    home.package = "only_untyped"
+    home.put(plain("number", {"request": {"number": 1}, "response": 0}, message_id="m"))
+    with pytest.raises(ConfigurationError, match="ARIZE_API_KEY and ARIZE_SPACE_ID"):
+        run(home.arguments())
+    assert home.run().rows == 1
+
+
 def test_workers_in_other_processes_find_the_extractors(home: Home) -> None:
     """A registry that lived in a module would be empty there."""
     home.put(packed("scores", [scored(0.5), scored(9)]))
