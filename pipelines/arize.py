@@ -99,7 +99,7 @@ class RowsRefused(Exception):
 
 @dataclass
 class Sent:
-    """What became of the rows of one call of `ArizeSender.send`."""
+    """What became of rows that were given to `ArizeSender.send`."""
 
     rows: int = 0
     attempts: int = 0
@@ -153,18 +153,13 @@ class ArizeSender:
             kept = kept.filter(pa.array(chosen, pa.bool_()))
         return kept, outside, rows.num_rows - outside - kept.num_rows
 
-    def send(self, rows: pa.Table, model_version: str) -> Sent:
-        """Send rows of one model version.
+    def send(self, rows: pa.Table, model_version: str, sent: Sent) -> None:
+        """Send rows of one model version, and add to `sent` what becomes of them, also on failure.
 
         Raises:
             ArizeUnavailable: after the last attempt; some rows may have been taken.
             ConfigurationError: the key or the space is refused.
         """
-        sent = Sent()
-        self._send(rows, model_version, sent)
-        return sent
-
-    def _send(self, rows: pa.Table, model_version: str, sent: Sent) -> None:
         try:
             self._log(rows, model_version, sent)
             sent.rows += rows.num_rows
@@ -174,8 +169,8 @@ class ArizeSender:
                 return
             # One row is enough to have a whole batch refused: halve until it stands alone.
             middle = rows.num_rows // 2
-            self._send(rows.slice(0, middle), model_version, sent)
-            self._send(rows.slice(middle), model_version, sent)
+            self.send(rows.slice(0, middle), model_version, sent)
+            self.send(rows.slice(middle), model_version, sent)
 
     def _log(self, rows: pa.Table, model_version: str, sent: Sent) -> None:
         frame, schema = self._frame(rows), self._schema(rows)

@@ -32,7 +32,7 @@ _log = logging.getLogger("weighbridge")
 
 
 class Push:
-    """Sends what the outbox names. One process of a home at a time; a second one does nothing.
+    """Sends what the outbox names, one process of a home at a time.
 
     Args:
         home: the home folder.
@@ -138,8 +138,16 @@ class Push:
             acknowledged = 0
             versions = pc.unique(rows["model_version"]).to_pylist()
             for version in versions or [""]:
-                part = rows.filter(pc.equal(rows["model_version"], version))
-                sent = sender.send(part, version) if part.num_rows else Sent()
+                part, sent = rows.filter(pc.equal(rows["model_version"], version)), Sent()
+                try:
+                    if part.num_rows:
+                        sender.send(part, version, sent)
+                except (ArizeUnavailable, ConfigurationError) as error:
+                    # The whole batch is sent again, with what was taken of it.
+                    sent.possible_duplicates += sent.rows + acknowledged
+                    sent.rows = 0
+                    self._note(extractor, table, version, part, sent, 0, 0, str(error))
+                    raise
                 acknowledged += sent.rows
                 self._note(extractor, table, version, part, sent, outside, sampled_out)
                 outside = sampled_out = 0  # told once a batch
@@ -164,6 +172,7 @@ class Push:
         sent: Sent,
         outside: int,
         sampled_out: int,
+        error: str | None = None,
     ) -> None:
         upload = uuid4().hex
         span = pc.min_max(rows["event_time"]).as_py()
@@ -179,7 +188,7 @@ class Push:
         self._deliveries.append(
             {
                 **base,
-                "outcome": "delivered",
+                "outcome": "delivered" if error is None else "undelivered",
                 "rows": sent.rows,
                 "rows_outside_lookback": outside,
                 "rows_sampled_out": sampled_out,
@@ -187,10 +196,11 @@ class Push:
                 "possible_duplicates": sent.possible_duplicates,
                 "first_event_time": span["min"],
                 "last_event_time": span["max"],
+                "error": error,
             }
         )
-        for row_id, error in sent.refused:
-            refused = {**base, "row_id": row_id, "outcome": "refused", "rows": 1, "error": error}
+        for row_id, reason in sent.refused:
+            refused = {**base, "row_id": row_id, "outcome": "refused", "rows": 1, "error": reason}
             self._deliveries.append(refused)
 
     def _record(self) -> None:

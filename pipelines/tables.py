@@ -46,7 +46,7 @@ DELIVERIES_SCHEMA = pa.schema(
         pa.field("model_id", pa.string()),
         pa.field("model_version", pa.string()),
         pa.field("arize_space", pa.string(), metadata={"doc": "name of the space, not its id"}),
-        pa.field("outcome", pa.string(), metadata={"doc": "delivered | refused"}),
+        pa.field("outcome", pa.string(), metadata={"doc": "delivered | undelivered | refused"}),
         pa.field("rows", pa.int64()),
         pa.field(
             "rows_outside_lookback", pa.int64(), metadata={"doc": "not sent: too old, too new"}

@@ -134,6 +134,23 @@ def stored(folder: Path) -> Iterator[Message]:
             yield from read_archive(stream)
 
 
+def write_package(folder: Path, name: str, **modules: str) -> None:
+    """A package of extractors below a folder, with the text of each module."""
+    (folder / name).mkdir()
+    for module, text in {"__init__": "", **modules}.items():
+        (folder / name / f"{module}.py").write_text(text)
+
+
+def untyped(annotation: str, name: str = "number") -> str:
+    """A module with one model and one column of that type."""
+    return (
+        "from extractors import Row, extractor\n\n\n"
+        f"class {name.title()}(Row):\n    {name}: {annotation}\n\n\n"
+        f'@extractor("{name}", row={name.title()}, model_type="untyped")\n'
+        "def extract(envelope):\n    yield envelope.request\n"
+    )
+
+
 def at(moment: datetime) -> str:
     return format_rfc3339(micros(moment))
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import fastavro
 import pytest
-from support import NOW, Home, at, packed, plain, scored
+from support import NOW, Home, at, packed, plain, scored, untyped, write_package
 
 from weighbridge.archive import Message
 from weighbridge.wire import unpack
@@ -307,15 +307,7 @@ def test_archives_of_other_writers(home: Home) -> None:
 def test_a_broken_extractor_module_stops_the_launch_with_file_line_and_remedy(
     home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    package = tmp_path / "broken_company"
-    package.mkdir()
-    (package / "__init__.py").touch()
-    (package / "bad.py").write_text(
-        "from extractors import Row, extractor\n\n\n"
-        "class Price(Row):\n    price: complex\n\n\n"
-        '@extractor("price", row=Price, model_type="untyped")\n'
-        "def extract(envelope):\n    yield {}\n"
-    )
+    write_package(tmp_path, "broken_company", bad=untyped("complex", "price"))
     monkeypatch.syspath_prepend(tmp_path)
     home.package = "broken_company"
     home.put(plain("price", GOOD, message_id="m"))

@@ -22,7 +22,7 @@ from support import PACKAGES, Home, environment, micros, plain
 
 from extractors import Extractor, load_extractors
 from extractors.testing import GoldenCase, golden_cases
-from pipelines.arize import ArizeAccess, ArizeSender
+from pipelines.arize import ArizeAccess, ArizeSender, Sent
 from pipelines.main import run
 from pipelines.receiver import ArizeReceiver
 from schemas.roles import Role
@@ -148,7 +148,8 @@ def test_the_sdk_takes_its_golden_rows(registered: Registered) -> None:
     table = pa.Table.from_pylist(rows, schema=entry.shape().schema)
     with keys(), ArizeReceiver("key", "space") as receiver:
         sender = ArizeSender(entry, ArizeAccess(receiver.url))
-        sent = sender.send(table.select(sender.columns), "1")
+        sent = Sent()
+        sender.send(table.select(sender.columns), "1", sent)
         assert (sent.rows, sent.refused) == (len(rows), [])
         [upload] = receiver.uploads
     assert upload.model_id == entry.model_id

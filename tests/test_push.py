@@ -1,6 +1,5 @@
 """From committed files to Arize's protocol: all arrives, once, whatever the receiver does."""
 
-import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -196,6 +195,37 @@ def test_versions_go_in_calls_of_their_own(home: Home, receiver: ArizeReceiver) 
     assert versions == {"1": ["a-0"], "2": ["b-0"], "unversioned": ["c-0"]}
 
 
+def test_rows_that_are_sent_again_with_their_batch_are_counted(
+    home: Home, receiver: ArizeReceiver
+) -> None:
+    """One version is taken, the other is not: both are sent again, and the books say so."""
+    home.put(
+        packed("scores", [scored(0.5, prefix="a")], model_version="1"),
+        packed("scores", [scored(0.5, prefix="b")], first=1, model_version="2"),
+    )
+    receiver.fail(Fault(keep=True, status=200))
+    receiver.fail(Fault(status=500), times=arize.ATTEMPTS)
+    assert push_run(home, receiver).undelivered_rows == 2
+    assert push_run(home, receiver).undelivered_rows == 0
+    assert received(receiver) == ["a-0", "a-0", "b-0"]
+    rows = home.deliveries()
+    undelivered = [row for row in rows if row["outcome"] == "undelivered"]
+    assert [(row["rows"], row["error"]) for row in undelivered] == [(0, "HTTP 500")]
+    # One row arrived twice, and one row is counted.
+    assert sum(row["possible_duplicates"] for row in rows) == 1
+
+
+def test_attempts_without_an_answer_are_counted_also_when_all_fail(
+    home: Home, receiver: ArizeReceiver
+) -> None:
+    home.put(packed("scores", [scored(0.5)]))
+    receiver.fail(Fault(reset=True, keep=True), times=arize.ATTEMPTS)
+    push_run(home, receiver)
+    push_run(home, receiver)
+    assert received(receiver) == ["c-0"] * (arize.ATTEMPTS + 1)
+    assert sum(row["possible_duplicates"] for row in home.deliveries()) == arize.ATTEMPTS
+
+
 def test_rows_beyond_the_look_back_stay_in_the_table_only(
     home: Home, receiver: ArizeReceiver
 ) -> None:
@@ -220,7 +250,8 @@ def test_rows_that_have_become_too_old_are_given_up_loudly(
     push = Push(home.folder, load_extractors("odd"), ArizeAccess(receiver.url), clock=lambda: later)
     assert push.deliver() == {"scores": 0}
     assert push.pending_rows() == 0
-    assert [row["rows_outside_lookback"] for row in home.deliveries()] == [1]
+    given_up = [row for row in home.deliveries() if row["outcome"] == "delivered"]
+    assert [(row["rows"], row["rows_outside_lookback"]) for row in given_up] == [(0, 1)]
 
 
 def test_entries_of_commits_that_never_happened_are_not_sent(
@@ -293,4 +324,4 @@ def test_the_key_is_in_no_file(home: Home, receiver: ArizeReceiver) -> None:
         push_run(home, receiver)
     for path in home.folder.rglob("*"):
         assert not path.is_file() or secret.encode() not in path.read_bytes()
-    assert json.dumps([row["error"] for row in home.deliveries()]) == "[]"
+    assert [row["outcome"] for row in home.deliveries()] == ["undelivered"]

@@ -35,7 +35,7 @@ from extractors import (
     Tag,
     Timestamp,
 )
-from pipelines.arize import API_KEY, SPACE_ID, ArizeAccess, ArizeSender
+from pipelines.arize import API_KEY, SPACE_ID, ArizeAccess, ArizeSender, Sent
 from pipelines.receiver import ArizeReceiver
 from schemas import InvalidExtractorError
 from schemas.arize import check_columns
@@ -161,7 +161,8 @@ class Case:
             "m", self.kind, self.row, self.model_type, ModelSettings(), iter, None
         )
         sender = ArizeSender(extractor, ArizeAccess(to.url), pause=lambda seconds: None)
-        sent = sender.send(pa.Table.from_batches([batch]), "1")
+        sent = Sent()
+        sender.send(pa.Table.from_batches([batch]), "1", sent)
         assert sent.rows + len(sent.refused) == batch.num_rows
         return [error for _, error in sent.refused]
 

@@ -10,7 +10,18 @@ from pathlib import Path
 import apache_beam as beam
 import click
 import pytest
-from support import NOW, PACKAGES, Home, at, environment, packed, plain, scored
+from support import (
+    NOW,
+    PACKAGES,
+    Home,
+    at,
+    environment,
+    packed,
+    plain,
+    scored,
+    untyped,
+    write_package,
+)
 
 from extractors import load_extractors
 from pipelines.main import build, run
@@ -196,15 +207,7 @@ def test_wrong_usage_is_said_in_one_message(home: Home, monkeypatch: pytest.Monk
 def test_keys_are_asked_for_even_where_no_model_is_pushed_yet(
     home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    package = tmp_path / "only_untyped"
-    package.mkdir()
-    (package / "__init__.py").touch()
-    (package / "numbers.py").write_text(
-        "from extractors import Row, extractor\n\n\n"
-        "class Number(Row):\n    number: int\n\n\n"
-        '@extractor("number", row=Number, model_type="untyped")\n'
-        "def extract(envelope):\n    yield envelope.request\n"
-    )
+    write_package(tmp_path, "only_untyped", numbers=untyped("int"))
     monkeypatch.syspath_prepend(tmp_path)
     for name in ("ARIZE_API_KEY", "ARIZE_SPACE_ID"):
         monkeypatch.delenv(name, raising=False)
