@@ -19,7 +19,7 @@ from pyiceberg.table import Table
 from pipelines.files import FileRef, without_known
 from pipelines.metrics import counter
 from pipelines.outbox import Commit, Outbox
-from pipelines.tables import Tables
+from pipelines.tables import Tables, metrics_of
 
 RING = "weighbridge.tokens"
 RING_LENGTH = 500
@@ -154,9 +154,9 @@ class _CommitFn(beam.DoFn):
     def process(self, group: tuple[str, list[str]]) -> Iterator[str]:
         name, files = group
         refs = [FileRef.from_json(ref) for ref in files]
-        commit = commit_files(self._tables, name, refs, self._outboxes[name])
-        namespace = name.partition(".")[2]
-        counter(namespace, "rows_written").inc(sum(ref.rows for ref in commit.files))
+        outbox = self._outboxes.get(name, Outbox(None))
+        commit = commit_files(self._tables, name, refs, outbox)
+        counter(metrics_of(name), "rows_written").inc(sum(ref.rows for ref in commit.files))
         yield name
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 from schemas import DecodeError, Failure, RouteError
 from weighbridge import Envelope, Origin
@@ -23,6 +23,8 @@ from weighbridge.wire import (
 MIN_TIME, MAX_TIME = -62_135_596_800_000_000, 253_402_300_799_999_999
 """Years 1 and 9999, microseconds since 1970: what Python, Arrow and Iceberg can all hold."""
 RESERVED = "failure_"
+Heartbeat: TypeAlias = dict[str, Any]
+"""What heartbeat.avsc describes."""
 
 
 class Decoded(Protocol):
@@ -43,8 +45,8 @@ class Decoded(Protocol):
         """The envelope as a message of its own, its payload bytes unchanged."""
 
 
-def decode(message: Message, max_envelope_bytes: int) -> Decoded | None:
-    """The envelopes of a message; None for a heartbeat.
+def decode(message: Message, max_envelope_bytes: int) -> Decoded | Heartbeat:
+    """The envelopes of a message, or a heartbeat.
 
     Raises:
         DecodeError: the message is not what it claims to be.
@@ -52,8 +54,10 @@ def decode(message: Message, max_envelope_bytes: int) -> Decoded | None:
     """
     content = message.attributes.get("content")
     if content == HEARTBEAT_CONTENT:
-        unpack_heartbeat(message.attributes, message.data)
-        return None
+        heartbeat = unpack_heartbeat(message.attributes, message.data)
+        if not MIN_TIME <= heartbeat["time"] <= MAX_TIME:
+            raise DecodeError("time of the heartbeat is beyond the years 1 to 9999")
+        return heartbeat
     if content == BATCH_CONTENT:
         batch = unpack(message.attributes, message.data)
         _named(message)

@@ -17,7 +17,9 @@ from extractors import Extractor, Extractors
 from extractors._calls import ExtractorCalls
 from extractors._registry import MODEL_ID
 from pipelines.decode import Decoded, decode, whole_dead_letter
+from pipelines.ledger import HEARTBEATS, SKIPPED, heartbeat_rows, record_batch, skipped_row
 from pipelines.metrics import UNKNOWN, counter
+from pipelines.tables import RowTable, table_of
 from schemas import Failure, RecordError, RouteError, RowValidationError
 from schemas.buffer import RowBuffer
 from schemas.guard import TimeLimit
@@ -45,7 +47,7 @@ class Emit(Protocol):
     max_table_bytes: int
     max_bytes: int
 
-    def __call__(self, extractor: Extractor, batches: list[pa.RecordBatch]) -> Iterator[Any]:
+    def __call__(self, table: RowTable, batches: list[pa.RecordBatch]) -> Iterator[Any]:
         """Elements for the batches of one table."""
 
 
@@ -83,8 +85,20 @@ class _Source(NamedTuple):
     position: int
 
 
+class _Held:
+    """Record batches of one table that are not emitted yet."""
+
+    def __init__(self, table: RowTable) -> None:
+        self.table = table
+        self.clear()
+
+    def clear(self) -> None:
+        self.batches: list[pa.RecordBatch] = []
+        self.bytes = 0
+
+
 class _Route:
-    """One extractor at work: its calls, and its rows that are not emitted yet."""
+    """One extractor at work: its calls, and its rows."""
 
     def __init__(self, extractor: Extractor, limit: TimeLimit) -> None:
         shape = extractor.shape()
@@ -92,13 +106,24 @@ class _Route:
         self.calls = ExtractorCalls(extractor, limit)
         self.checked: RowBuffer[_Source] = RowBuffer(shape, True)
         self.unchecked: RowBuffer[_Source] = RowBuffer(shape, False)
-        self.clear()
+        self.held = _Held(table_of(extractor))
 
     def clear(self) -> None:
         self.checked.clear()
         self.unchecked.clear()
-        self.batches: list[pa.RecordBatch] = []
-        self.bytes = 0
+        self.held.clear()
+
+
+class _Ledger:
+    """Rows of a table of the platform's own."""
+
+    def __init__(self, name: str) -> None:
+        self.held = _Held(RowTable(name))
+        self.rows: list[tuple[Any, ...]] = []
+
+    def clear(self) -> None:
+        self.rows = []
+        self.held.clear()
 
 
 class _ExtractRowsFn(beam.DoFn):
@@ -112,6 +137,7 @@ class _ExtractRowsFn(beam.DoFn):
 
     def setup(self) -> None:
         self._routes: dict[tuple[str, str], _Route] = {}
+        self._skipped, self._heartbeats = _Ledger(SKIPPED), _Ledger(HEARTBEATS)
         self._limit = TimeLimit()
         # Rows are many small objects without cycles: collecting often costs 4 to 16 per cent.
         gc.freeze()
@@ -122,15 +148,16 @@ class _ExtractRowsFn(beam.DoFn):
 
     def start_bundle(self) -> None:
         # A bundle that failed half-way has left rows behind.
-        for route in self._routes.values():
-            route.clear()
+        for source in self._sources():
+            source.clear()
         self._held = 0
 
     def process(self, message: Message) -> Iterator[Any]:
         try:
             decoded = decode(message, self._max_envelope_bytes)
-            if decoded is None:
+            if isinstance(decoded, dict):
                 counter(UNKNOWN, "heartbeats_received").inc()
+                self._heartbeats.rows += heartbeat_rows(decoded, message.publish_time)
                 return
             if not MODEL_ID.fullmatch(decoded.model_id):
                 raise RouteError("attribute model_id is not 1 to 63 of a-z, 0-9, - and _")
@@ -147,15 +174,17 @@ class _ExtractRowsFn(beam.DoFn):
         for buffer in (route.checked, route.unchecked):
             if len(buffer.rows) >= FLUSH_ROWS:
                 yield from self._flush(route, buffer)
+        for ledger in (self._skipped, self._heartbeats):
+            if len(ledger.rows) >= FLUSH_ROWS:
+                yield from self._note(ledger)
 
     def finish_bundle(self) -> Iterator[Any]:
-        for route in self._routes.values():
-            for output in self._finish(route):
-                if isinstance(output, TaggedOutput):
-                    value = WindowedValue(output.value, MIN_TIMESTAMP, _EVERYWHERE)
-                    yield TaggedOutput(output.tag, value)
-                else:
-                    yield WindowedValue(output, MIN_TIMESTAMP, _EVERYWHERE)
+        for output in self._remaining():
+            if isinstance(output, TaggedOutput):
+                value = WindowedValue(output.value, MIN_TIMESTAMP, _EVERYWHERE)
+                yield TaggedOutput(output.tag, value)
+            else:
+                yield WindowedValue(output, MIN_TIMESTAMP, _EVERYWHERE)
 
     def _route(self, decoded: Decoded) -> _Route | None:
         key = (decoded.model_id, decoded.kind)
@@ -167,14 +196,15 @@ class _ExtractRowsFn(beam.DoFn):
     def _extract(self, decoded: Decoded, route: _Route) -> Iterator[Any]:
         extractor = route.extractor
         statuses, extract = extractor.statuses, route.calls.extract
+        skip = self._skipped.rows
+        already = len(skip)
         published = decoded.message.publish_time
         latest = None if published is None else published + self._max_future
-        skipped = rows = 0
-        nan = 0
+        rows = nan = 0
         for index, time, envelope in decoded.envelopes():
             status = envelope.status
             if status is not None and statuses is not None and status not in statuses:
-                skipped += 1
+                skip.append(skipped_row(envelope, time, published, "status"))
                 continue
             try:
                 refusal = decoded.refusal(index)
@@ -188,7 +218,7 @@ class _ExtractRowsFn(beam.DoFn):
                 continue
             nan += envelope.used_nan
             if not found.rows:
-                skipped += 1
+                skip.append(skipped_row(envelope, time, published, "no_rows"))
                 continue
             rows += len(found.rows)
             (route.checked if found.checked else route.unchecked).add(
@@ -202,8 +232,8 @@ class _ExtractRowsFn(beam.DoFn):
         table = extractor.table
         counter(table, "envelopes_decoded").inc(decoded.count)
         counter(table, "rows_extracted").inc(rows)
-        if skipped:
-            counter(table, "envelopes_skipped").inc(skipped)
+        if len(skip) > already:
+            counter(table, "envelopes_skipped").inc(len(skip) - already)
         if nan:
             counter(table, "payloads_with_nan").inc(nan)
 
@@ -213,25 +243,43 @@ class _ExtractRowsFn(beam.DoFn):
             yield self._dead_letter(source, route.extractor, error)
         if flushed.batch is None:
             return
-        route.batches.append(flushed.batch)
-        route.bytes += flushed.batch.nbytes
-        self._held += flushed.batch.nbytes
-        if route.bytes >= self._emit.max_table_bytes:
-            yield from self._emitted(route)
+        yield from self._hold(route.held, flushed.batch)
+
+    def _note(self, ledger: _Ledger) -> Iterator[Any]:
+        rows, ledger.rows = ledger.rows, []
+        yield from self._hold(ledger.held, record_batch(ledger.held.table.name, rows))
+
+    def _hold(self, held: _Held, batch: pa.RecordBatch) -> Iterator[Any]:
+        held.batches.append(batch)
+        held.bytes += batch.nbytes
+        self._held += batch.nbytes
+        if held.bytes >= self._emit.max_table_bytes:
+            yield from self._emitted(held)
         while self._held >= self._emit.max_bytes:
-            yield from self._emitted(max(self._routes.values(), key=lambda route: route.bytes))
+            yield from self._emitted(max(self._holding(), key=_bytes))
 
-    def _finish(self, route: _Route) -> Iterator[Any]:
-        for buffer in (route.checked, route.unchecked):
-            if buffer.rows:
-                yield from self._flush(route, buffer)
-        if route.batches:
-            yield from self._emitted(route)
+    def _remaining(self) -> Iterator[Any]:
+        for route in self._routes.values():
+            for buffer in (route.checked, route.unchecked):
+                if buffer.rows:
+                    yield from self._flush(route, buffer)
+        for ledger in (self._skipped, self._heartbeats):
+            if ledger.rows:
+                yield from self._note(ledger)
+        for held in self._holding():
+            if held.batches:
+                yield from self._emitted(held)
 
-    def _emitted(self, route: _Route) -> Iterator[Any]:
-        batches, self._held = route.batches, self._held - route.bytes
-        route.batches, route.bytes = [], 0
-        yield from self._emit(route.extractor, batches)
+    def _holding(self) -> list[_Held]:
+        return [source.held for source in self._sources()]
+
+    def _sources(self) -> list[_Route | _Ledger]:
+        return [*self._routes.values(), self._skipped, self._heartbeats]
+
+    def _emitted(self, held: _Held) -> Iterator[Any]:
+        batches, self._held = held.batches, self._held - held.bytes
+        held.clear()
+        yield from self._emit(held.table, batches)
 
     def _dead_letter(self, source: _Source, extractor: Extractor, error: RecordError) -> Any:
         counter(extractor.table, f"failures_{error.stage}").inc()
@@ -239,3 +287,7 @@ class _ExtractRowsFn(beam.DoFn):
         letter = source.decoded.dead_letter(source.position, failure)
         letter.attributes["failure_extractor_version"] = extractor.version
         return TaggedOutput(FAILURES, letter)
+
+
+def _bytes(held: _Held) -> int:
+    return held.bytes

@@ -21,7 +21,7 @@ from pipelines.outbox import Outbox
 from pipelines.push import Push, PushToArize
 from pipelines.read import ReadArchive, match_files
 from pipelines.report import Report
-from pipelines.tables import Tables, table_name
+from pipelines.tables import Tables, table_of
 from pipelines.write import WriteFiles
 
 Say = Callable[[str], object]
@@ -105,8 +105,9 @@ def _pipeline(options: RunOptions) -> beam.Pipeline:
 
 def _outboxes(extractors: Extractors, options: RunOptions) -> dict[str, Outbox]:
     return {
-        table_name(item): Outbox(options.home if item.pushed and not options.no_arize else None)
+        table_of(item).name: Outbox(options.home)
         for item in extractors.values()
+        if item.pushed and not options.no_arize
     }
 
 

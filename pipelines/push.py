@@ -20,9 +20,10 @@ from extractors import Extractor, Extractors
 from pipelines.arize import ArizeAccess, ArizeSender, ArizeUnavailable, Sent
 from pipelines.commit import commit_files, read_ring
 from pipelines.files import FileRef, write_files
+from pipelines.ledger import DELIVERIES, DELIVERIES_SCHEMA
 from pipelines.metrics import UNKNOWN, counter
 from pipelines.outbox import Outbox
-from pipelines.tables import DELIVERIES, DELIVERIES_SCHEMA, Tables, table_name
+from pipelines.tables import Tables, table_of
 from pipelines.write import MAX_PUSHED_ROWS
 from schemas import ConfigurationError
 
@@ -53,7 +54,7 @@ class Push:
     ) -> None:
         self._tables = Tables(home)
         self._outbox = Outbox(home)
-        self._by_table = {table_name(item): item for item in extractors.values() if item.pushed}
+        self._by_table = {table_of(item).name: item for item in extractors.values() if item.pushed}
         self._access = access
         self._clock = clock
         self._deliveries: list[dict[str, Any]] = []

@@ -13,8 +13,9 @@ from rich.table import Table as Grid
 
 from extractors import Extractor, Extractors
 from extractors.testing import golden_cases
+from pipelines.ledger import PLATFORM
 from pipelines.report import Report
-from pipelines.tables import MODELS, PLATFORM, Tables
+from pipelines.tables import MODELS, Tables
 
 
 def grid(*columns: str, numbers: int = 0) -> Grid:

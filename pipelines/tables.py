@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import pyarrow as pa
 from pyiceberg.catalog import Catalog
@@ -20,12 +21,11 @@ from pyiceberg.table import Table
 from pyiceberg.transforms import DayTransform
 
 from extractors import Extractor
+from pipelines.ledger import PLATFORM, SCHEMAS
 from pipelines.store import Store
 from schemas import ConfigurationError
-from schemas.arrow import TIME
 
-MODELS, PLATFORM = "models", "weighbridge"
-DELIVERIES = f"{PLATFORM}.deliveries"
+MODELS = "models"
 _PROPERTIES = {
     # PyIceberg's own retries rebase without asking for our token, and would duplicate.
     "commit.retry.num-retries": "0",
@@ -34,37 +34,6 @@ _PROPERTIES = {
     "commit.manifest-merge.enabled": "true",
     "commit.manifest.min-count-to-merge": "20",
 }
-DELIVERIES_SCHEMA = pa.schema(
-    [
-        # Named as in a model's table, so that one writer serves both.
-        pa.field("envelope_id", pa.string(), metadata={"doc": "id of the upload"}),
-        pa.field(
-            "row_id", pa.string(), metadata={"doc": "the row, where a single one was refused"}
-        ),
-        pa.field("event_time", TIME, metadata={"doc": "when Arize answered"}),
-        pa.field("table_name", pa.string()),
-        pa.field("model_id", pa.string()),
-        pa.field("model_version", pa.string()),
-        pa.field("arize_space", pa.string(), metadata={"doc": "name of the space, not its id"}),
-        pa.field("outcome", pa.string(), metadata={"doc": "delivered | undelivered | refused"}),
-        pa.field("rows", pa.int64()),
-        pa.field(
-            "rows_outside_lookback", pa.int64(), metadata={"doc": "not sent: too old, too new"}
-        ),
-        pa.field("rows_sampled_out", pa.int64(), metadata={"doc": "not sent: arize_sample_rate"}),
-        pa.field("attempts", pa.int64()),
-        pa.field(
-            "possible_duplicates",
-            pa.int64(),
-            metadata={
-                "doc": "rows of attempts that timed out and may have been taken all the same"
-            },
-        ),
-        pa.field("error", pa.string()),
-        pa.field("first_event_time", TIME),
-        pa.field("last_event_time", TIME),
-    ]
-)
 # Iceberg has one type for both sizes, and PyIceberg reads it as the large one.
 _LARGE = {pa.string(): pa.large_string(), pa.binary(): pa.large_binary()}
 
@@ -125,10 +94,10 @@ class Tables:
         for namespace in (MODELS, PLATFORM):
             self.catalog.create_namespace_if_not_exists(namespace)
         lines = [
-            self._prepare(table_name(extractor), extractor.shape().schema)
+            self._prepare(table_of(extractor).name, extractor.shape().schema)
             for extractor in sorted(extractors, key=lambda extractor: extractor.table)
         ]
-        lines.append(self._prepare(DELIVERIES, DELIVERIES_SCHEMA))
+        lines += [self._prepare(name, schema) for name, schema in SCHEMAS.items()]
         return [line for line in lines if line]
 
     def _prepare(self, name: str, schema: pa.Schema) -> str:
@@ -148,9 +117,26 @@ class Tables:
             spec.add_field("event_time", DayTransform(), "event_day")
 
 
-def table_name(extractor: Extractor) -> str:
-    """Full name of an extractor's table."""
-    return f"{MODELS}.{extractor.table}"
+class RowTable(NamedTuple):
+    """A table that rows go to: its full name, and whether they go on to Arize."""
+
+    name: str
+    pushed: bool = False
+
+    @property
+    def metrics(self) -> str:
+        """Namespace of its counters: the short name of a model's table, which is never dotted."""
+        return metrics_of(self.name)
+
+
+def table_of(extractor: Extractor) -> RowTable:
+    """The table of an extractor."""
+    return RowTable(f"{MODELS}.{extractor.table}", extractor.pushed)
+
+
+def metrics_of(name: str) -> str:
+    """Namespace of the counters of a table."""
+    return name.removeprefix(f"{MODELS}.")
 
 
 def _evolve(table: Table, name: str, schema: pa.Schema) -> str:
@@ -187,7 +173,14 @@ def _same(stored: pa.DataType, wanted: pa.DataType) -> bool:
     if pa.types.is_list(wanted) or pa.types.is_large_list(wanted):
         is_list = pa.types.is_list(stored) or pa.types.is_large_list(stored)
         return is_list and _same(stored.value_type, wanted.value_type)
+    if pa.types.is_map(wanted):
+        pairs = zip(_pair(stored), _pair(wanted))
+        return pa.types.is_map(stored) and all(_same(*pair) for pair in pairs)
     if pa.types.is_struct(wanted):
         fields = {item.name: item.type for item in stored} if pa.types.is_struct(stored) else {}
         return all(item.name in fields and _same(fields[item.name], item.type) for item in wanted)
     return bool(stored in (wanted, _LARGE.get(wanted)))
+
+
+def _pair(kind: pa.DataType) -> tuple[pa.DataType, ...]:
+    return (kind.key_type, kind.item_type) if pa.types.is_map(kind) else ()

@@ -8,10 +8,9 @@ from typing import Any
 import pyarrow as pa
 from apache_beam.typehints import KV
 
-from extractors import Extractor
 from pipelines.files import write_files
 from pipelines.metrics import counter
-from pipelines.tables import Tables, table_name
+from pipelines.tables import RowTable, Tables
 
 MAX_TABLE_BYTES = 128 << 20
 MAX_BYTES = 256 << 20
@@ -34,18 +33,15 @@ class WriteFiles:
     def __init__(self, tables: Tables) -> None:
         self._tables = tables
 
-    def __call__(
-        self, extractor: Extractor, batches: list[pa.RecordBatch]
-    ) -> Iterator[tuple[str, str]]:
+    def __call__(self, table: RowTable, batches: list[pa.RecordBatch]) -> Iterator[tuple[str, str]]:
         """Write the rows of envelopes that the table does not have."""
-        name = table_name(extractor)
         written = write_files(
-            self._tables.load(name),
+            self._tables.load(table.name),
             self._tables.store,
             pa.Table.from_batches(batches),
-            max_rows=MAX_PUSHED_ROWS if extractor.pushed else None,
+            max_rows=MAX_PUSHED_ROWS if table.pushed else None,
         )
         if written.known:
-            counter(extractor.table, "envelopes_known").inc(written.known)
+            counter(table.metrics, "envelopes_known").inc(written.known)
         for ref in written.files:
-            yield name, ref.to_json()
+            yield table.name, ref.to_json()

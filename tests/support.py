@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import fastavro
 import pyarrow as pa
 
 from pipelines.main import run
@@ -18,12 +21,15 @@ from pipelines.report import Report
 from pipelines.tables import Tables
 from weighbridge.archive import Message, read_archive, write_archive
 from weighbridge.plain import format_rfc3339
-from weighbridge.wire import ARRAYS, pack
+from weighbridge.wire import ARRAYS, HEARTBEAT_CONTENT, pack
 
 PACKAGES = Path(__file__).parent / "packages"
 if str(PACKAGES) not in sys.path:
     sys.path.insert(0, str(PACKAGES))
 
+HEARTBEAT = fastavro.parse_schema(
+    json.loads(files("weighbridge").joinpath("heartbeat.avsc").read_text())
+)
 NOW = datetime.now(UTC).replace(microsecond=0)
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -88,6 +94,18 @@ def packed(
     return Message(data, attributes, f"m-{model_id}-{first}", micros(at))
 
 
+def heartbeat(
+    publisher_id: str, models: list[dict[str, Any]], *, sequence: int, time: int | None = None
+) -> Message:
+    """A heartbeat message."""
+    out = io.BytesIO()
+    counts = {"publisher_id": publisher_id, "sequence": sequence, "models": models}
+    when = micros(NOW) if time is None else time
+    fastavro.schemaless_writer(out, HEARTBEAT, {**counts, "time": when})
+    attributes = {"content": HEARTBEAT_CONTENT, "encoding": "avro"}
+    return Message(out.getvalue(), attributes, f"h-{publisher_id}", micros(NOW))
+
+
 def _json(value: Any) -> bytes | None:
     return value if isinstance(value, bytes) else json.dumps(value).encode()
 
@@ -113,8 +131,8 @@ class Home:
     def run(self, *more: str, files: str | None = None) -> Report:
         return run(self.arguments(*(more or ("--no_arize",)), files=files))
 
-    def rows(self, table: str) -> list[dict[str, Any]]:
-        rows: pa.Table = Tables(self.folder).load(f"models.{table}").scan().to_arrow()
+    def rows(self, table: str, namespace: str = "models") -> list[dict[str, Any]]:
+        rows: pa.Table = Tables(self.folder).load(f"{namespace}.{table}").scan().to_arrow()
         return sorted(rows.to_pylist(), key=lambda row: row["row_id"])
 
     def row_ids(self, table: str) -> list[str]:

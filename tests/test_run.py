@@ -16,6 +16,8 @@ from support import (
     Home,
     at,
     environment,
+    heartbeat,
+    micros,
     packed,
     plain,
     scored,
@@ -160,7 +162,7 @@ def test_rows_lie_in_the_partition_of_their_event_however_late(home: Home) -> No
     assert [row["event_time"] for row in home.rows("scores")] == times
 
 
-def test_skipped_envelopes_are_counted_and_leave_nothing(home: Home) -> None:
+def test_skipped_envelopes_leave_their_ids(home: Home) -> None:
     home.put(
         packed("scores", [scored(0.5), {"request": b"<", "response": b"x"}], status=[200, 503]),
         plain("nothing", {"request": 1, "response": 1}, message_id="n"),
@@ -171,6 +173,45 @@ def test_skipped_envelopes_are_counted_and_leave_nothing(home: Home) -> None:
     assert skipped == {"scores": 2, "nothing": 1}
     assert not report.failures
     assert home.row_ids("scores") == ["pub-0:0"]
+    home.run()
+    noted = home.rows("skipped", "weighbridge")
+    names = ("envelope_id", "row_id", "model_id", "kind", "model_version", "reason", "status")
+    assert [tuple(row[name] for name in names) for row in noted] == [
+        ("e", "e:0", "scores", "prediction", "", "status", 404),
+        ("n", "n:0", "nothing", "prediction", "", "no_rows", None),
+        ("pub-1", "pub-1:0", "scores", "prediction", "7", "status", 503),
+    ]
+    assert {row["ingest_time"] for row in noted} == {NOW}
+
+
+def test_a_skipped_envelope_of_an_impossible_time_is_noted_at_its_publish_time(home: Home) -> None:
+    home.put(packed("scores", [scored(0.5)], status=[500], event_time=[2**62]))
+    assert not home.run().failures
+    assert [row["event_time"] for row in home.rows("skipped", "weighbridge")] == [NOW]
+
+
+def test_heartbeats_become_rows_once(home: Home) -> None:
+    counted = {"served": 9, "sampled_out": 1, "spooled": 0, "published": 7}
+    models = [
+        {"model_id": "scores", "dropped": {"queue_full": 1}, **counted},
+        {"model_id": "unheard-of", "dropped": {}, **counted},
+    ]
+    home.put(
+        heartbeat("pub", models, sequence=18),
+        heartbeat("idle", [], sequence=0),
+        heartbeat("broken", [], sequence=0, time=2**62),
+    )
+    assert home.run().heartbeats == 2
+    assert [m.attributes["failure_stage"] for m in home.stored("failures")] == ["decode"]
+    rows = home.rows("heartbeats", "weighbridge")
+    assert [(row["row_id"].replace(str(micros(NOW)), "T"), row["model_id"]) for row in rows] == [
+        ("idle@T:0", None),
+        ("pub@T:0", "scores"),
+        ("pub@T:1", "unheard-of"),
+    ]
+    assert {**rows[1], **counted, "dropped": [("queue_full", 1)], "sequence": 18} == rows[1]
+    home.run()
+    assert home.rows("heartbeats", "weighbridge") == rows
 
 
 def test_parked_messages_become_rows_once_their_model_is_registered(

@@ -7,7 +7,7 @@ import pytest
 
 from extractors import load_extractors
 from pipelines.store import Store
-from pipelines.tables import Tables, table_name
+from pipelines.tables import Tables, table_of
 from schemas import ConfigurationError
 
 BASE = [
@@ -36,7 +36,7 @@ def test_each_extractor_has_a_table_with_its_descriptions(tmp_path: Path) -> Non
     tables, extractors = Tables(tmp_path), load_extractors("extractors")
     lines = tables.prepare(extractors.values())
     assert [line for line in lines if "models." in line] == [
-        f"created table {table_name(entry)}"
+        f"created table {table_of(entry).name}"
         for entry in sorted(extractors.values(), key=lambda entry: entry.table)
     ]
     stored = tables.load("models.flight_delay")
@@ -92,7 +92,8 @@ def test_tables_pickle_without_their_catalog(tables: Tables) -> None:
     import pickle
 
     again = pickle.loads(pickle.dumps(Tables(tables.home)))
-    assert again.names("weighbridge") == ["weighbridge.deliveries"]
+    names = [f"weighbridge.{name}" for name in ("deliveries", "heartbeats", "skipped")]
+    assert again.names("weighbridge") == names
 
 
 def test_the_store_writes_whole_files_only(tmp_path: Path) -> None:

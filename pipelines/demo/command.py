@@ -24,11 +24,12 @@ from pipelines.demo.check import CHECKED, Summary, expected, summary
 from pipelines.demo.flights import FlightData, load_flights
 from pipelines.demo.traffic import capture
 from pipelines.demo.training import Models, train
+from pipelines.ledger import DELIVERIES
 from pipelines.main import run
 from pipelines.receiver import ArizeReceiver
 from pipelines.render import count_stored, grid
 from pipelines.report import Report, TableReport
-from pipelines.tables import DELIVERIES, MODELS, Tables
+from pipelines.tables import MODELS, Tables
 
 _PARTS = ("archive", "failures", "parked", "push", "receiver", "tables")
 _UNREGISTERED = "gate-conflicts"

@@ -1,0 +1,138 @@
+"""The platform's own tables: deliveries, skipped envelopes and heartbeats, one row each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pyarrow as pa
+
+from pipelines.decode import MAX_TIME, MIN_TIME
+from schemas.arrow import TIME
+from weighbridge import Envelope
+
+PLATFORM = "weighbridge"
+DELIVERIES, SKIPPED, HEARTBEATS = (
+    f"{PLATFORM}.{name}" for name in ("deliveries", "skipped", "heartbeats")
+)
+
+
+def _field(name: str, kind: pa.DataType, doc: str = "") -> pa.Field:
+    return pa.field(name, kind, metadata={"doc": doc} if doc else None)
+
+
+DELIVERIES_SCHEMA = pa.schema(
+    [
+        # Named as in a model's table, so that one writer serves all tables.
+        _field("envelope_id", pa.string(), "id of the upload"),
+        _field("row_id", pa.string(), "the row, where a single one was refused"),
+        _field("event_time", TIME, "when Arize answered"),
+        _field("table_name", pa.string()),
+        _field("model_id", pa.string()),
+        _field("model_version", pa.string()),
+        _field("arize_space", pa.string(), "name of the space, not its id"),
+        _field("outcome", pa.string(), "delivered | undelivered | refused"),
+        _field("rows", pa.int64()),
+        _field("rows_outside_lookback", pa.int64(), "not sent: too old, too new"),
+        _field("rows_sampled_out", pa.int64(), "not sent: arize_sample_rate"),
+        _field("attempts", pa.int64()),
+        _field(
+            "possible_duplicates",
+            pa.int64(),
+            "rows of attempts that timed out and may have been taken all the same",
+        ),
+        _field("error", pa.string()),
+        _field("first_event_time", TIME),
+        _field("last_event_time", TIME),
+    ]
+)
+SKIPPED_SCHEMA = pa.schema(
+    [
+        _field("envelope_id", pa.string()),
+        _field("row_id", pa.string(), "<envelope_id>:0"),
+        _field("event_time", TIME),
+        _field("ingest_time", TIME, "when it was published"),
+        _field("model_id", pa.string()),
+        _field("kind", pa.string(), "prediction | actual"),
+        _field("model_version", pa.string()),
+        _field("reason", pa.string(), "status: of an answer that is no success | no_rows"),
+        _field("status", pa.int64(), "of the answer"),
+    ]
+)
+HEARTBEATS_SCHEMA = pa.schema(
+    [
+        _field("envelope_id", pa.string(), "<publisher_id>@<time>"),
+        _field("row_id", pa.string(), "<envelope_id>:<index>, one for each model"),
+        _field("event_time", TIME, "when the publisher counted"),
+        _field("ingest_time", TIME, "when it was published"),
+        _field("publisher_id", pa.string()),
+        _field("sequence", pa.int64(), "sequence numbers given out since the publisher started"),
+        _field("model_id", pa.string(), "null if the publisher has served no model yet"),
+        _field("served", pa.int64(), "envelopes since the publisher started, as all counts"),
+        _field("sampled_out", pa.int64()),
+        _field("dropped", pa.map_(pa.string(), pa.int64()), "by cause"),
+        _field("spooled", pa.int64()),
+        _field("published", pa.int64()),
+    ]
+)
+SCHEMAS = {
+    DELIVERIES: DELIVERIES_SCHEMA,
+    SKIPPED: SKIPPED_SCHEMA,
+    HEARTBEATS: HEARTBEATS_SCHEMA,
+}
+
+
+def skipped_row(
+    envelope: Envelope, time: int, published: int | None, reason: str
+) -> tuple[Any, ...]:
+    """A row of `skipped`; an event time that no table can hold becomes the publish time."""
+    moment = time if MIN_TIME <= time <= MAX_TIME else published or 0
+    return (
+        envelope.envelope_id,
+        f"{envelope.envelope_id}:0",
+        moment,
+        moment if published is None else published,
+        envelope.model_id,
+        envelope.kind,
+        envelope.model_version,
+        reason,
+        envelope.status,
+    )
+
+
+def heartbeat_rows(
+    heartbeat: Mapping[str, Any], published: int | None
+) -> Iterator[tuple[Any, ...]]:
+    """Rows of `heartbeats`, one for each model that the publisher has served."""
+    time, publisher = heartbeat["time"], heartbeat["publisher_id"]
+    key = f"{publisher}@{time}"
+    head = (time, time if published is None else published, publisher, heartbeat["sequence"])
+    if not heartbeat["models"]:
+        yield (key, f"{key}:0", *head, *[None] * 6)
+    for index, model in enumerate(heartbeat["models"]):
+        yield (
+            key,
+            f"{key}:{index}",
+            *head,
+            model["model_id"],
+            model["served"],
+            model["sampled_out"],
+            sorted(model["dropped"].items()),
+            model["spooled"],
+            model["published"],
+        )
+
+
+def record_batch(table: str, rows: list[tuple[Any, ...]]) -> pa.RecordBatch:
+    """Rows of one of these tables as Arrow. Times in microseconds since 1970, UTC."""
+    schema = SCHEMAS[table]
+    columns = zip(schema, zip(*rows))
+    return pa.RecordBatch.from_arrays(
+        [
+            pa.array(values, pa.int64()).view(TIME)
+            if field.type == TIME
+            else pa.array(values, field.type)
+            for field, values in columns
+        ],
+        schema=schema,
+    )
