@@ -35,17 +35,22 @@ def cli() -> None:
 
 
 def _run(**parameters: Any) -> None:
-    """Read archive files and add what is missing to tables and to Arize.
+    """Read archive files, or follow a subscription, and add what is missing to tables and to Arize.
 
-    Options of Apache Beam pass through. Exit status: 0 done (dead letters are reported, and no
-    error), 1 the run failed, 2 wrong usage or configuration.
+    Following goes on until SIGINT or SIGTERM, which end it after the batch in hand. Options of
+    Apache Beam pass through. Exit status: 0 done (dead letters are reported, and no error), 1 the
+    run failed, 2 wrong usage or configuration.
     """
     with _quiet_imports():
+        from pipelines.console import ConsoleDisplay
         from pipelines.main import run_with
         from pipelines.render import print_report
     options = run_options(parameters, click.get_current_context().args)
-    report = run_with(options, say=console.print)
+    with ConsoleDisplay(console) as display:
+        report = run_with(options, display)
     print_report(console, report, options.home)
+    if report.failing:
+        raise click.exceptions.Exit(1)
     if report.push_denied:
         raise click.ClickException(
             "Arize refuses the key or a space; the rows are in the tables, and wait in the outbox"

@@ -1,119 +1,145 @@
-"""The pipeline: read, extract, write what failed or has no extractor, commit, push."""
+"""One run: over the files that are there, following what arrives, or on another runner."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import apache_beam as beam
-from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
+from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, StandardOptions
 from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
 
 from extractors import Extractors, load_extractors
 from pipelines.arize import ArizeAccess
-from pipelines.commit import CommitFiles
-from pipelines.extract import ExtractRows
-from pipelines.failures import FAILURES, PARKED, WriteMessages
-from pipelines.metrics import counts
+from pipelines.batch import BatchRunner
+from pipelines.batches import cut
+from pipelines.display import Display
+from pipelines.follow import Follower, only_follower
+from pipelines.graph import build, push_arguments
+from pipelines.intake import Intake, Source
+from pipelines.journal import Journal
+from pipelines.metrics import UNKNOWN, Counts, counts, merge
 from pipelines.options import RunOptions, parse_run
-from pipelines.outbox import Outbox
-from pipelines.push import Push, PushToArize
-from pipelines.read import ReadArchive, match_files
+from pipelines.push import Push
+from pipelines.pusher import Pusher
+from pipelines.read import match_files
 from pipelines.report import Report
-from pipelines.tables import Tables, table_of
-from pipelines.write import WriteFiles
-
-Say = Callable[[str], object]
-
-
-def build(
-    pipeline: beam.Pipeline,
-    files: list[str],
-    extractors: Extractors,
-    options: RunOptions,
-) -> None:
-    """Add the bounded graph to a pipeline; it is the same for one model and for a thousand."""
-    home, tables = options.home, Tables(options.home)
-    extracted = (
-        pipeline
-        | "ReadArchive" >> ReadArchive(files)
-        | "ExtractRows"
-        >> ExtractRows(
-            extractors, WriteFiles(tables), options.max_future, options.max_envelope_bytes
-        )
-    )
-    extracted.failures | "WriteFailures" >> WriteMessages(home, FAILURES)
-    extracted.parked | "WriteParked" >> WriteMessages(home, PARKED)
-    outboxes = _outboxes(extractors, options)
-    committed = extracted.rows | "CommitFiles" >> CommitFiles(tables, outboxes)
-    if not options.no_arize:
-        committed | "PushToArize" >> PushToArize(_push_arguments(extractors, options))
+from pipelines.subscription import Subscription
+from pipelines.tables import Tables
+from pipelines.watch import WatchedFiles
+from schemas import ConfigurationError
 
 
-def run(argv: Sequence[str], say: Say = lambda line: None) -> Report:
-    """Read all that `--input_files` names and add what is missing.
+def run(argv: Sequence[str], display: Display | None = None) -> Report:
+    """Read all that the arguments name, and add what is missing.
 
     Args:
         argv: the arguments of `weighbridge run`.
-        say: is given a line about each table that is created or changed.
+        display: is told about tables that are created or changed, and how far it is.
 
     Raises:
         click.UsageError: a wrong argument.
         ConfigurationError: extractors, files or settings that cannot work.
     """
-    return run_with(parse_run(argv), say)
+    return run_with(parse_run(argv), display or Display())
 
 
-def run_with(options: RunOptions, say: Say = lambda line: None) -> Report:
+def run_with(options: RunOptions, display: Display) -> Report:
     """Like `run`, with options that are parsed already."""
     started = time.monotonic()
     extractors = load_extractors(options.extractors_package)
+    _check_access(extractors, options)
+    how = _follow if options.follows else _run_here if _is_local(options) else _run_elsewhere
+    report = how(extractors, options, display)
+    report.seconds = time.monotonic() - started
+    return report
+
+
+def _run_here(extractors: Extractors, options: RunOptions, display: Display) -> Report:
     files = match_files(options.input_files)
-    push = None
-    if not options.no_arize:
-        pushed = [item for item in extractors.values() if item.pushed]
-        spaces = {item.settings.arize_space for item in pushed}
-        ArizeAccess(options.arize_url).check(spaces or {""})
-        push = Push(**_push_arguments(extractors, options))
-    for line in Tables(options.home).prepare(extractors.values()):
-        say(line)
-    earlier = push.deliver(wait=False) if push else {}
-    pipeline = _pipeline(options)
-    build(pipeline, files, extractors, options)
+    total, done = sum(file.bytes for file in files), 0
+    with BatchRunner(extractors, options, forked=options.workers > 1) as batches:
+        push = _prepare(extractors, options, display)
+        counted = [_deliver(push, wait=False)]
+        for batch in cut(files):
+            found = batches.run(batch)
+            counted.append(found)
+            if any("rows_written" in names for names in found.values()):
+                counted.append(_deliver(push))
+            done += sum(file.bytes for file in batch)
+            display.progress(done, total)
+    return _report(extractors, merge(counted), len(files), push)
+
+
+def _follow(extractors: Extractors, options: RunOptions, display: Display) -> Report:
+    if not _is_local(options):
+        raise ConfigurationError("following is for this machine; leave --runner and its mode out")
+    # Forked for each batch: code that brings down its process brings down neither us nor the next.
+    with BatchRunner(extractors, options, forked=True) as batches, only_follower(options.home):
+        push = _prepare(extractors, options, display)
+        journal = Journal(options.home / "follow.db")
+        source: Source = (
+            Subscription(options.input_subscription, options.archive, journal)
+            if options.input_subscription
+            else WatchedFiles(options.input_files, journal)
+        )
+        intake, pusher = Intake(source, journal), Pusher(push) if push else None
+        follower = Follower(batches, journal, intake, pusher, options, display)
+        files, counted = follower.run()
+        report = _report(extractors, counted, files, push)
+        report.failing = [file.path for batch in follower.failing for file in batch.files]
+        journal.close()
+    return report
+
+
+def _run_elsewhere(extractors: Extractors, options: RunOptions, display: Display) -> Report:
+    files = match_files(options.input_files)
+    push = _prepare(extractors, options, display)
+    earlier = _deliver(push, wait=False)
+    beam_options = PipelineOptions(list(options.beam_args))
+    # Named, as DirectRunner would first look for other runners.
+    runner = FnApiRunner() if _names_direct_runner(beam_options) else None
+    pipeline = beam.Pipeline(runner=runner, options=beam_options)
+    build(pipeline, [file.path for file in files], extractors, options)
     result = pipeline.run()
     result.wait_until_finish()
-    return Report(
-        extractors,
-        counts(result),
-        files=len(files),
-        delivered_earlier=earlier,
-        denied_earlier=push.denied if push else False,
-        undelivered_rows=push.pending_rows() if push else 0,
-        seconds=time.monotonic() - started,
-    )
+    return _report(extractors, merge([earlier, counts(result)]), len(files), push)
 
 
-def _pipeline(options: RunOptions) -> beam.Pipeline:
-    beam_options = PipelineOptions(list(options.beam_args))
-    runner = beam_options.view_as(StandardOptions).runner
-    if runner in (None, "", "DirectRunner"):
-        # What DirectRunner ends up with for files, without its search for other runners.
-        return beam.Pipeline(runner=FnApiRunner(), options=beam_options)
-    return beam.Pipeline(options=beam_options)
+def _is_local(options: RunOptions) -> bool:
+    """Whether Beam's own in-memory runner is wanted, which `LocalGraph` uses directly."""
+    given = PipelineOptions(list(options.beam_args))
+    mode = given.view_as(DirectOptions).direct_running_mode
+    return _names_direct_runner(given) and mode in (None, "in_memory")
 
 
-def _outboxes(extractors: Extractors, options: RunOptions) -> dict[str, Outbox]:
+def _names_direct_runner(options: PipelineOptions) -> bool:
+    return options.view_as(StandardOptions).runner in (None, "", "DirectRunner")
+
+
+def _check_access(extractors: Extractors, options: RunOptions) -> None:
+    if options.no_arize:
+        return
+    spaces = {item.settings.arize_space for item in extractors.values() if item.pushed}
+    ArizeAccess(options.arize_url).check(spaces or {""})
+
+
+def _prepare(extractors: Extractors, options: RunOptions, display: Display) -> Push | None:
+    for line in Tables(options.home).prepare(extractors.values()):
+        display.say(line)
+    return None if options.no_arize else Push(**push_arguments(extractors, options))
+
+
+def _deliver(push: Push | None, wait: bool = True) -> Counts:
+    if push is None:
+        return {}
+    pushed = push.deliver(wait)
     return {
-        table_of(item).name: Outbox(options.home)
-        for item in extractors.values()
-        if item.pushed and not options.no_arize
+        UNKNOWN: {"pushes_denied": int(push.denied)},
+        **{table: {"rows_pushed": rows} for table, rows in pushed.items()},
     }
 
 
-def _push_arguments(extractors: Extractors, options: RunOptions) -> dict[str, Any]:
-    return {
-        "home": options.home,
-        "extractors": dict(extractors),
-        "access": ArizeAccess(options.arize_url),
-    }
+def _report(extractors: Extractors, counted: Counts, files: int, push: Push | None) -> Report:
+    undelivered = push.pending_rows() if push else 0
+    return Report(extractors, counted, files=files, undelivered_rows=undelivered)

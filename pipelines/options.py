@@ -14,6 +14,7 @@ import click
 DEFAULT_HOME = ".weighbridge"
 DEFAULT_PACKAGE = "extractors"
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_SUBSCRIPTION = re.compile(r"projects/[^/]+/subscriptions/[^/]+")
 _FLAG = re.compile(r"--([A-Za-z][\w-]*)(=.*)?", re.DOTALL)
 
 
@@ -34,18 +35,53 @@ class Duration(click.ParamType[float, str]):
         return float(found[1]) * _UNITS[found[2]]
 
 
+class Size(click.ParamType[int, str]):
+    """A number of bytes such as 500MB or 10GB."""
+
+    name = "size"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, context: click.Context | None
+    ) -> int:
+        """Bytes of a text; numbers stay what they are."""
+        if isinstance(value, int):
+            return value
+        found = re.fullmatch(r"(\d+)([KMGT]?)B?", value.strip(), re.IGNORECASE)
+        if not found:
+            self.fail(f"{value!r} is no size; write 500MB or 10GB", param, context)
+        power: int = " KMGT".index(found[2].upper() or " ")
+        return int(found[1]) * int(1000**power)
+
+
 @dataclass(frozen=True)
 class RunOptions:
     """What one run reads, where it keeps things and where it pushes."""
 
     input_files: str
+    input_subscription: str
+    follow: bool
+    exit_when_idle: float | None
+    commit_interval: float
+    archive_age: float
+    archive_bytes: int
     home: Path
     extractors_package: str
     arize_url: str
     no_arize: bool
     max_future: float
     max_envelope_bytes: int
+    workers: int
     beam_args: tuple[str, ...] = ()
+
+    @property
+    def follows(self) -> bool:
+        """Whether it goes on until it is stopped."""
+        return self.follow or bool(self.input_subscription)
+
+    @property
+    def archive(self) -> Path:
+        """Where messages of a subscription are put before they are acknowledged."""
+        return self.home.resolve() / "archive"
 
 
 HOME = click.Option(
@@ -68,6 +104,25 @@ RUN_PARAMETERS: list[click.Parameter] = [
         default="",
         metavar="GLOB",
         help="Archive files (Avro) to read, ** for any depth; a folder means all in it.",
+    ),
+    click.Option(
+        ["--input_subscription"],
+        default="",
+        metavar="NAME",
+        help="Pub/Sub subscription to follow instead, projects/P/subscriptions/S.",
+    ),
+    click.Option(["--follow"], is_flag=True, help="Go on with files that appear later."),
+    click.Option(
+        ["--exit_when_idle"],
+        type=Duration(),
+        help="Stop following once nothing has come for as long, e.g. 30s.",
+    ),
+    click.Option(
+        ["--commit_interval"],
+        type=Duration(),
+        default="5s",
+        show_default=True,
+        help="Time from commit to commit when following.",
     ),
     HOME,
     PACKAGE,
@@ -94,6 +149,27 @@ RUN_PARAMETERS: list[click.Parameter] = [
         show_default=True,
         help="Most payload bytes of one envelope.",
     ),
+    click.Option(
+        ["--workers"],
+        type=click.IntRange(min=1),
+        default=1,
+        show_default=True,
+        help="Processes that share the files of a batch.",
+    ),
+    click.Option(
+        ["--archive_age"],
+        type=Duration(),
+        default="7d",
+        show_default=True,
+        help="How long messages of a subscription are kept once they are in the tables.",
+    ),
+    click.Option(
+        ["--archive_bytes"],
+        type=Size(),
+        default="10GB",
+        show_default=True,
+        help="How much of them is kept at most; what is not in the tables yet is never removed.",
+    ),
 ]
 RUN_SETTINGS = {"ignore_unknown_options": True, "allow_extra_args": True}
 
@@ -116,9 +192,11 @@ def run_options(parameters: dict[str, Any], beam_args: Sequence[str]) -> RunOpti
         click.UsageError: a flag that neither we nor Beam know, with a suggestion.
     """
     _check_beam_args(beam_args)
-    if not parameters["input_files"]:
+    _check_input(parameters)
+    if parameters["workers"] > 1 and beam_args:
         raise click.UsageError(
-            "--input_files is missing: name archive files, e.g. 'archive/*.avro'"
+            "--workers is for this machine, and other runners have options of their own; drop it, "
+            f"or drop {beam_args[0]}"
         )
     if parameters["no_arize"] and parameters["arize_url"]:
         raise click.UsageError("--arize_url and --no_arize contradict each other; drop one")
@@ -134,6 +212,25 @@ def parse_run(argv: Sequence[str]) -> RunOptions:
     command = click.Command("run", params=RUN_PARAMETERS, context_settings=RUN_SETTINGS)
     with command.make_context("weighbridge run", normalized(argv)) as context:
         return run_options(context.params, context.args)
+
+
+def _check_input(parameters: dict[str, Any]) -> None:
+    files, subscription = parameters["input_files"], parameters["input_subscription"]
+    if not files and not subscription:
+        raise click.UsageError(
+            "--input_files is missing: name archive files, e.g. 'archive/*.avro'; or a Pub/Sub "
+            "subscription with --input_subscription"
+        )
+    if files and subscription:
+        raise click.UsageError("--input_files and --input_subscription: name one of them")
+    if subscription and not _SUBSCRIPTION.fullmatch(subscription):
+        raise click.UsageError(
+            f"--input_subscription: {subscription} is not of the form projects/P/subscriptions/S"
+        )
+    if parameters["follow"] and not files:
+        raise click.UsageError("--follow is for --input_files; a subscription is always followed")
+    if parameters["exit_when_idle"] is not None and not (parameters["follow"] or subscription):
+        raise click.UsageError("--exit_when_idle needs --follow: other runs end by themselves")
 
 
 def _check_beam_args(words: Sequence[str]) -> None:

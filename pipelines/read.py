@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import glob
 import logging
+import os
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import apache_beam as beam
 
+from pipelines.batches import InputFile, input_file
 from pipelines.metrics import UNKNOWN, counter
 from schemas import ConfigurationError
 from weighbridge.archive import Message, UnreadableArchive, is_archive_name, read_archive
@@ -17,7 +20,7 @@ from weighbridge.archive import Message, UnreadableArchive, is_archive_name, rea
 _log = logging.getLogger("weighbridge")
 
 
-def match_files(pattern: str) -> list[str]:
+def match_files(pattern: str) -> list[InputFile]:
     """The archive files that a glob names (`**` for any depth), in order of their names.
 
     Their names begin with the time, and reading in that order keeps what must be compared small.
@@ -25,33 +28,33 @@ def match_files(pattern: str) -> list[str]:
     Raises:
         ConfigurationError: there is none.
     """
-    if Path(pattern).is_dir():
-        pattern = f"{pattern}/**/*.avro"
-    paths = sorted(glob.glob(pattern, recursive=True))
-    found = [path for path in paths if is_archive_name(path) and Path(path).is_file()]
+    found = list_files(pattern)
     if not found:
         raise ConfigurationError(f"--input_files: no file matches {pattern}")
     return found
 
 
+def list_files(pattern: str) -> list[InputFile]:
+    """Like `match_files`, where there may be none yet."""
+    if Path(pattern).is_dir():
+        pattern = f"{pattern}/**/*.avro"
+    found = []
+    for path in sorted(glob.glob(pattern, recursive=True)):
+        with suppress(FileNotFoundError):  # removed meanwhile
+            if is_archive_name(path) and os.path.isfile(path):
+                found.append(input_file(path))
+    return found
+
+
 class ReadArchive(beam.PTransform[Any, Any]):
-    """Reads archive files. In: the pipeline. Out: `Message`.
+    """Reads archive files. In: paths. Out: `Message`.
 
     A part that cannot be read is logged and counted with its file's name; the rest is read.
     """
 
-    def __init__(self, files: list[str]) -> None:
-        super().__init__()
-        self._files = files
-
-    def expand(self, pipeline: Any) -> Any:
+    def expand(self, paths: Any) -> Any:
         """Spread the files over workers, then read them."""
-        return (
-            pipeline
-            | "Files" >> beam.Create(self._files, reshuffle=False)
-            | "SpreadFiles" >> beam.Reshuffle()
-            | "ReadMessages" >> beam.FlatMap(_read)
-        )
+        return paths | "SpreadFiles" >> beam.Reshuffle() | "ReadMessages" >> beam.FlatMap(_read)
 
 
 def _read(path: str) -> Iterator[Message]:

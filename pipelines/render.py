@@ -53,6 +53,11 @@ def print_report(console: Console, report: Report, home: Path) -> None:
         )
     if report.files_damaged:
         console.print(f"[red]damaged files, named above: {report.files_damaged}[/]")
+    if report.failing:
+        console.print(
+            f"[red]batches that fail, and stay in hand: {', '.join(report.failing)}[/]",
+            soft_wrap=True,
+        )
     if report.undelivered_rows:
         console.print(
             f"[yellow]undelivered to Arize: {report.undelivered_rows:,} rows; "

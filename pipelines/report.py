@@ -25,16 +25,19 @@ class TableReport:
     pushed: int = 0
 
 
-@dataclass(frozen=True)
+@dataclass
 class Report:
-    """Counts of one run. Failures of messages whose model is unknown are in `failures`."""
+    """Counts of one run. Failures of messages whose model is unknown are in `failures`.
+
+    Attributes:
+        failing: files of batches that could not be run, and stay in hand.
+    """
 
     extractors: Extractors
     counts: Mapping[str, Mapping[str, int]]
     files: int = 0
-    delivered_earlier: Mapping[str, int] = field(default_factory=dict)
-    denied_earlier: bool = False
     undelivered_rows: int = 0
+    failing: list[str] = field(default_factory=list)
     seconds: float = 0.0
 
     @property
@@ -50,8 +53,7 @@ class Report:
                 rows=self._count(item.table, "rows_written"),
                 failures=self._failures(item.table),
                 skipped=self._count(item.table, "envelopes_skipped"),
-                pushed=self._count(item.table, "rows_pushed")
-                + self.delivered_earlier.get(item.table, 0),
+                pushed=self._count(item.table, "rows_pushed"),
             )
             for item in sorted(self.extractors.values(), key=lambda item: item.table)
         ]
@@ -89,7 +91,7 @@ class Report:
     @property
     def push_denied(self) -> bool:
         """Whether Arize refused a push for who we are: a wrong key or space."""
-        return self.denied_earlier or self._count(UNKNOWN, "pushes_denied") > 0
+        return self._count(UNKNOWN, "pushes_denied") > 0
 
     def _failures(self, namespace: str) -> dict[str, int]:
         found = {stage.value: self._count(namespace, f"failures_{stage}") for stage in Stage}

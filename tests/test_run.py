@@ -26,7 +26,8 @@ from support import (
 )
 
 from extractors import load_extractors
-from pipelines.main import build, run
+from pipelines.graph import build
+from pipelines.main import run
 from pipelines.options import parse_run
 from schemas import ConfigurationError
 from weighbridge import EnvelopePublisher

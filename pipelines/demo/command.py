@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from pipelines.arize import API_KEY, SPACE_ID
+from pipelines.console import ConsoleDisplay
 from pipelines.demo.check import CHECKED, Summary, expected, summary
 from pipelines.demo.flights import FlightData, load_flights
 from pipelines.demo.traffic import capture
@@ -94,7 +95,7 @@ def run_demo(console: Console, home: Path, months: int, fresh: bool) -> bool:
     with _arize(console, home) as receiver:
         arguments = ["--input_files", str(folder / "*.avro"), "--home", str(home)]
         arguments += ["--arize_url", receiver.url] if receiver else []
-        report = run(arguments, say=console.print)
+        report = run(arguments, ConsoleDisplay(console))
         return _print_result(console, home, report, expected(data, models), receiver, found)
 
 

@@ -1,0 +1,79 @@
+"""One batch on this machine: files in, one commit for each table out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import TracebackType
+
+from extractors import Extractors
+from pipelines.batches import InputFile, shares
+from pipelines.commit import commit_files
+from pipelines.files import FileRef
+from pipelines.graph import outboxes
+from pipelines.local import Extraction, LocalGraph
+from pipelines.metrics import Counts, merge
+from pipelines.options import RunOptions
+from pipelines.outbox import Outbox
+from pipelines.tables import Tables, metrics_of
+from pipelines.workers import Workers
+
+
+class BatchRunner:
+    """Runs batches one after another.
+
+    To be entered before anything starts a thread, if `forked`.
+
+    Args:
+        extractors: what `load_extractors` gave.
+        options: those of the run; `workers` says how many processes share a batch.
+        forked: whether batches are extracted in processes of their own.
+    """
+
+    def __init__(self, extractors: Extractors, options: RunOptions, forked: bool) -> None:
+        self._graph = LocalGraph(extractors, options)
+        self._count = options.workers
+        self._tables = Tables(options.home)
+        self._outboxes = outboxes(extractors, options)
+        self._workers: Workers[list[str], Extraction] | None = (
+            Workers(self._graph) if forked else None
+        )
+
+    def __enter__(self) -> BatchRunner:
+        if self._workers is not None:
+            self._workers.__enter__()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._workers is not None:
+            self._workers.__exit__(kind, error, trace)
+
+    def run(self, files: Sequence[InputFile]) -> Counts:
+        """Add what is missing of a batch, and give what was counted.
+
+        Raises:
+            WorkerFailed: a forked worker did not finish; nothing is committed.
+        """
+        parts = self._extracted(files)
+        found: dict[str, list[FileRef]] = {}
+        for part in parts:
+            for table, refs in part.files.items():
+                found.setdefault(table, []).extend(refs)
+        written: Counts = {}
+        for table, refs in sorted(found.items()):
+            outbox = self._outboxes.get(table, Outbox(None))
+            commit = commit_files(self._tables, table, refs, outbox)
+            if commit.files:
+                rows = sum(ref.rows for ref in commit.files)
+                written[metrics_of(table)] = {"rows_written": rows}
+        return merge([*(part.counts for part in parts), written])
+
+    def _extracted(self, files: Sequence[InputFile]) -> list[Extraction]:
+        parts = shares(files, self._count)
+        if self._workers is None:
+            return [self._graph(part) for part in parts]
+        return self._workers.map(parts)

@@ -1,0 +1,63 @@
+"""The bounded graph: read, extract, write what failed or has no extractor, commit, push."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import apache_beam as beam
+
+from extractors import Extractors
+from pipelines.arize import ArizeAccess
+from pipelines.commit import CommitFiles
+from pipelines.extract import ExtractRows
+from pipelines.failures import FAILURES, PARKED, WriteMessages
+from pipelines.options import RunOptions
+from pipelines.outbox import Outbox
+from pipelines.push import PushToArize
+from pipelines.read import ReadArchive
+from pipelines.tables import Tables, table_of
+from pipelines.write import WriteFiles
+
+
+def build(
+    pipeline: beam.Pipeline, files: list[str], extractors: Extractors, options: RunOptions
+) -> None:
+    """Add the graph to a pipeline; it is the same for one model and for a thousand."""
+    paths = pipeline | "Files" >> beam.Create(files, reshuffle=False)
+    committed = extract(paths, extractors, options) | "CommitFiles" >> CommitFiles(
+        Tables(options.home), outboxes(extractors, options)
+    )
+    if not options.no_arize:
+        committed | "PushToArize" >> PushToArize(push_arguments(extractors, options))
+
+
+def extract(paths: Any, extractors: Extractors, options: RunOptions) -> Any:
+    """Add the steps up to the data files. In: paths. Out: (table name, file reference as JSON)."""
+    emit = WriteFiles(Tables(options.home))
+    extracted = (
+        paths
+        | "ReadArchive" >> ReadArchive()
+        | "ExtractRows"
+        >> ExtractRows(extractors, emit, options.max_future, options.max_envelope_bytes)
+    )
+    extracted.failures | "WriteFailures" >> WriteMessages(options.home, FAILURES)
+    extracted.parked | "WriteParked" >> WriteMessages(options.home, PARKED)
+    return extracted.rows
+
+
+def outboxes(extractors: Extractors, options: RunOptions) -> dict[str, Outbox]:
+    """The outbox of each table that is pushed."""
+    return {
+        table_of(item).name: Outbox(options.home)
+        for item in extractors.values()
+        if item.pushed and not options.no_arize
+    }
+
+
+def push_arguments(extractors: Extractors, options: RunOptions) -> dict[str, Any]:
+    """What `Push` takes."""
+    return {
+        "home": options.home,
+        "extractors": dict(extractors),
+        "access": ArizeAccess(options.arize_url),
+    }

@@ -1,0 +1,76 @@
+"""Pushes beside the batches, so that a slow Arize does not hold up the tables."""
+
+from __future__ import annotations
+
+import logging
+import threading
+
+from pipelines.metrics import UNKNOWN, Counts, merge
+from pipelines.push import Push
+
+MIN_PAUSE_SECONDS, MAX_PAUSE_SECONDS = 15.0, 300.0
+"""After a delivery that left something; each attempt of it has waited and tried again already."""
+FINISH_SECONDS = 60.0
+_log = logging.getLogger("weighbridge")
+
+
+class Pusher:
+    """A thread that delivers the outbox when there is something new, and what is left by and by.
+
+    Args:
+        push: used by this thread only.
+
+    Attributes:
+        undelivered: rows that Arize had not acknowledged after the latest delivery.
+    """
+
+    def __init__(self, push: Push) -> None:
+        self.undelivered = 0
+        self._push = push
+        self._counts: Counts = {}
+        self._due = threading.Event()
+        self._last = threading.Event()
+        self._due.set()  # what an earlier run has left
+        self._thread = threading.Thread(target=self._run, daemon=True, name="weighbridge-push")
+        self._thread.start()
+
+    @property
+    def counts(self) -> Counts:
+        """Rows pushed so far, by table."""
+        return self._counts
+
+    def notify(self) -> None:
+        """Say that something was committed."""
+        self._due.set()
+
+    def finish(self) -> None:
+        """Deliver what is there, and end; what takes too long is left to the next run."""
+        self._last.set()
+        self._due.set()
+        self._thread.join(FINISH_SECONDS)
+
+    def _run(self) -> None:
+        pause = 0.0
+        while not self._last.is_set():
+            self._due.wait()
+            self._due.clear()
+            self._deliver()
+            if not self.undelivered:
+                pause = 0.0
+            else:
+                pause = min(MAX_PAUSE_SECONDS, 2 * pause or MIN_PAUSE_SECONDS)
+                self._last.wait(pause)
+                self._due.set()
+        if self._due.is_set():
+            self._deliver()
+
+    def _deliver(self) -> None:
+        try:
+            pushed = self._push.deliver(wait=False)
+            self.undelivered = self._push.pending_rows()
+        except Exception as error:  # the outbox keeps everything
+            _log.warning("pushing failed with %s; trying again", type(error).__name__)
+            return
+        found = {table: {"rows_pushed": rows} for table, rows in pushed.items()}
+        found[UNKNOWN] = {"pushes_denied": int(self._push.denied)}
+        self._counts = merge([self._counts, found])
