@@ -103,7 +103,8 @@ class Follower:
                 self._wait(started + self._options.commit_interval)
             self._intake.close()
             self._run_waiting()
-            self._run_due(float("inf"))
+            if not self._stop.is_set():
+                self._run_due(float("inf"))
         if self._pusher is not None:
             self._pusher.finish()
             self._counts = merge([self._counts, self._pusher.counts])

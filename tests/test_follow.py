@@ -10,7 +10,7 @@ import pytest
 from conftest import Emulator, eventually
 from pyiceberg.exceptions import NoSuchTableError
 from sqlalchemy.exc import OperationalError
-from support import NOW, PACKAGES, Home, micros, packed, plain, scored, stored
+from support import NOW, PACKAGES, Home, micros, packed, plain, scored, stored, write_package
 
 from weighbridge.archive import Message
 
@@ -148,3 +148,47 @@ def test_a_subscription_that_is_not_there(home: Home, emulator: Emulator) -> Non
     assert status == 2
     assert "--input_subscription: projects/test/subscriptions/none: there is none" in err
     assert "Traceback" not in err
+
+
+POISON = """
+import os, signal
+from extractors import Row, extractor
+
+class Number(Row):
+    number: int
+
+@extractor("number", row=Number, model_type="untyped")
+def extract(envelope):
+    number = envelope.request["number"]
+    if number == 13 {mended}:
+        os.kill(os.getpid(), signal.SIGKILL)
+    yield Number(number=number)
+"""
+
+
+def numbered(number: int) -> Message:
+    body = {"request": {"number": number}, "response": 0}
+    return plain("number", body, message_id=f"m{number}")
+
+
+def test_a_batch_that_kills_its_process_stops_nothing_else(home: Home, tmp_path: Path) -> None:
+    write_package(tmp_path, "poisoned", number=POISON.format(mended=""))
+    home.package = "poisoned"
+    for number in (12, 13, 14):
+        home.put(numbered(number), name=str(number))
+    path = {"PYTHONPATH": f"{tmp_path}:{PACKAGES}"}
+    source = ("--input_files", str(home.input), "--follow", "--no_arize", *QUICK)
+    follower = Follower(home, *source, **path)
+    eventually(lambda: ids(home, "number") == ["m12:0", "m14:0"], 60)
+    home.put(numbered(15), name="15")
+    eventually(lambda: "m15:0" in ids(home, "number"), 30)
+    status, out, err = follower.end()
+    assert status == 1, err
+    assert f"batches that fail, and stay in hand: {home.input / '13.avro'}" in out
+    assert "a worker died, killed by SIGKILL" in err
+    assert "Traceback" not in err
+
+    (tmp_path / "poisoned" / "number.py").write_text(POISON.format(mended="and False"))
+    status, out, err = Follower(home, *source, "--exit_when_idle", "100ms", **path).end(None)
+    assert (status, "batches that fail" in out) == (0, False), err
+    assert ids(home, "number") == ["m12:0", "m13:0", "m14:0", "m15:0"]
