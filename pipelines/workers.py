@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import pickle
 import signal
@@ -82,6 +83,8 @@ def _serve(parent: Connection, function: Callable[[Any], Any]) -> None:
     # Ctrl-C goes to the whole group; the process in front decides what is still to be done.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    # A collection in a worker would touch, and so copy, every object that it shares with us.
+    gc.freeze()
     while True:
         try:
             arguments = parent.recv()
