@@ -48,6 +48,8 @@ def _run(**parameters: Any) -> None:
     options = run_options(parameters, click.get_current_context().args)
     with ConsoleDisplay(console) as display:
         report = run_with(options, display)
+    if options.streaming:
+        return
     print_report(console, report, options.home)
     if report.failing:
         raise click.exceptions.Exit(1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from hashlib import blake2b
 from pathlib import PurePath
@@ -25,6 +25,8 @@ RING = "weighbridge.tokens"
 RING_LENGTH = 500
 ATTEMPTS = 200
 KEPT_SNAPSHOTS = 30
+CommitList = Callable[[Tables, str, list[FileRef], Outbox], Commit | None]
+"""Such as `commit_files`; None where nothing was committed and nothing is to be pushed."""
 # Two processes that tidy up after each other warn about what the other has removed.
 logging.getLogger("pyiceberg.table.update").setLevel(logging.ERROR)
 
@@ -45,7 +47,7 @@ def commit_files(
         CommitFailedException: other writers were faster `ATTEMPTS` times in a row.
     """
     asked = sorted(set(files), key=lambda ref: ref.path)
-    token = _hash(asked)
+    token = token_of(asked)
     announced = ""
     # For speed only: without the lock writers lose, write anew and starve, but duplicate nothing.
     with tables.store.locked(f"locks/{name}"):
@@ -59,7 +61,7 @@ def commit_files(
                 return Commit(token, done, name, ())
             fresh = without_known(table, tables.store, asked)
             same = {ref.path for ref in fresh} == {ref.path for ref in asked}
-            entry = token if same else f"{token}.{_hash(fresh)}"
+            entry = token if same else f"{token}.{token_of(fresh)}"
             if announced not in ("", entry):
                 outbox.remove(announced)  # nobody can commit that list any more
             if not fresh:
@@ -117,7 +119,8 @@ def _next_ring(ring: list[str], entry: str, outbox: Outbox, length: int) -> list
     return [old for i, old in enumerate(ring) if i >= excess or old in pending]
 
 
-def _hash(files: Iterable[FileRef]) -> str:
+def token_of(files: Iterable[FileRef]) -> str:
+    """The token of a list of files, in any order."""
     names = sorted({PurePath(ref.path).name for ref in files})
     return blake2b("\n".join(names).encode(), digest_size=8).hexdigest()
 
@@ -127,12 +130,21 @@ class CommitFiles(beam.PTransform[Any, Any]):
 
     In: (table name, file reference as JSON). The second grouping makes the list of a commit stable:
     a retried bundle may otherwise see more files, and commit some of them twice.
+
+    Args:
+        tables: the tables.
+        outboxes: the outbox of each table that is pushed.
+        commit: commits a list of files; pickles.
     """
 
-    def __init__(self, tables: Tables, outboxes: Mapping[str, Outbox]) -> None:
+    def __init__(
+        self,
+        tables: Tables,
+        outboxes: Mapping[str, Outbox],
+        commit: CommitList = commit_files,
+    ) -> None:
         super().__init__()
-        self._tables = tables
-        self._outboxes = outboxes
+        self._fn = _CommitFn(tables, outboxes, commit)
 
     def expand(self, files: Any) -> Any:
         """Group by table, fix the groups, commit."""
@@ -142,22 +154,24 @@ class CommitFiles(beam.PTransform[Any, Any]):
             | "SortFiles" >> beam.MapTuple(_sorted).with_output_types(tuple[str, list[str]])
             # Keyed: `beam.Reshuffle()` could run two commits of one table at once.
             | "StableCommit" >> ReshufflePerKey()
-            | "Commit" >> beam.ParDo(_CommitFn(self._tables, self._outboxes))
+            | "Commit" >> beam.ParDo(self._fn)
         )
 
 
 class _CommitFn(beam.DoFn):
-    def __init__(self, tables: Tables, outboxes: Mapping[str, Outbox]) -> None:
+    def __init__(self, tables: Tables, outboxes: Mapping[str, Outbox], commit: CommitList) -> None:
         self._tables = tables
         self._outboxes = dict(outboxes)
+        self._commit = commit
 
     def process(self, group: tuple[str, list[str]]) -> Iterator[str]:
         name, files = group
         refs = [FileRef.from_json(ref) for ref in files]
         outbox = self._outboxes.get(name, Outbox(None))
-        commit = commit_files(self._tables, name, refs, outbox)
-        counter(metrics_of(name), "rows_written").inc(sum(ref.rows for ref in commit.files))
-        yield name
+        commit = self._commit(self._tables, name, refs, outbox)
+        if commit is not None:
+            counter(metrics_of(name), "rows_written").inc(sum(ref.rows for ref in commit.files))
+            yield name
 
 
 def _sorted(name: str, files: Iterable[str]) -> tuple[str, list[str]]:

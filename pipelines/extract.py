@@ -48,7 +48,7 @@ class Emit(Protocol):
     max_bytes: int
 
     def __call__(self, table: RowTable, batches: list[pa.RecordBatch]) -> Iterator[Any]:
-        """Elements for the batches of one table."""
+        """Elements for the batches of one table; a `WindowedValue` keeps its own timestamp."""
 
 
 class ExtractRows(beam.PTransform[Any, Any]):
@@ -180,7 +180,9 @@ class _ExtractRowsFn(beam.DoFn):
 
     def finish_bundle(self) -> Iterator[Any]:
         for output in self._remaining():
-            if isinstance(output, TaggedOutput):
+            if isinstance(output, WindowedValue):
+                yield output
+            elif isinstance(output, TaggedOutput):
                 value = WindowedValue(output.value, MIN_TIMESTAMP, _EVERYWHERE)
                 yield TaggedOutput(output.tag, value)
             else:

@@ -5,21 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import apache_beam as beam
 
+from pipelines.held import HeldMessages
 from pipelines.store import Store
+from pipelines.windows import every
 from weighbridge.archive import (
     SUFFIX,
     Message,
-    UnreadableArchive,
     decode_message,
     encode_archive,
     encode_message,
-    read_archive,
 )
 
 FAILURES, PARKED = "failures", "parked"
@@ -33,18 +32,26 @@ class WriteMessages(beam.PTransform[Any, Any]):
 
     In: `Message`. Out: number of messages added, per file. Files lie in `day=<publish day>`, and
     are named by their content.
+
+    Args:
+        home: the home folder.
+        folder: the folder in it.
+        interval: on a stream, seconds that messages are gathered for.
     """
 
-    def __init__(self, home: Path, folder: str) -> None:
+    def __init__(self, home: Path, folder: str, interval: float | None = None) -> None:
         super().__init__()
+        self._interval = interval
         self._home = home
         self._folder = folder
 
     def expand(self, messages: Any) -> Any:
         """Group by day and shard, then write each group."""
+        keyed = messages | "KeyByDay" >> beam.Map(_keyed).with_output_types(tuple[str, bytes])
+        if self._interval is not None:
+            keyed = keyed | "WriteInterval" >> every(self._interval)
         return (
-            messages
-            | "KeyByDay" >> beam.Map(_keyed).with_output_types(tuple[str, bytes])
+            keyed
             | "GroupByDay" >> beam.GroupByKey()
             | "WriteGroup" >> beam.ParDo(_WriteGroupFn(self._home, self._folder))
         )
@@ -61,16 +68,17 @@ class _WriteGroupFn(beam.DoFn):
         folder = f"{self._folder}/day={day}"
         store = Store(self._home)
         with store.locked(folder):
-            held = set(_held(store, folder))
+            held = HeldMessages(store, folder, identity)
             fresh: dict[bytes, Message] = {}
             for data in encoded:
                 message = decode_message(data)
                 fresh.setdefault(identity(message), message)
-            added = [fresh[name] for name in sorted(fresh) if name not in held]
+            added = [fresh[name] for name in sorted(fresh) if name not in held.identities]
             for messages in _cut(added):
                 data = encode_archive(messages, codec="deflate")
-                name = blake2b(data, digest_size=16).hexdigest()
-                store.write(f"{folder}/{name}{SUFFIX}", data)
+                name = f"{blake2b(data, digest_size=16).hexdigest()}{SUFFIX}"
+                store.write(f"{folder}/{name}", data)
+                held.add(name, messages)
                 yield len(messages)
 
 
@@ -89,15 +97,6 @@ def _keyed(message: Message) -> tuple[str, bytes]:
     moment = _EPOCH + timedelta(microseconds=message.publish_time or 0)
     shard = identity(message)[0] % SHARDS
     return f"{moment:%Y-%m-%d}/{shard}", encode_message(message)
-
-
-def _held(store: Store, folder: str) -> Iterator[bytes]:
-    for name in store.names(folder, SUFFIX):
-        try:
-            for message in read_archive(BytesIO(store.read(name))):
-                yield identity(message)
-        except UnreadableArchive:
-            continue  # its readable messages were given; the others are written again
 
 
 def _cut(messages: list[Message]) -> Iterator[list[Message]]:

@@ -91,9 +91,7 @@ def write_files(
     days = pc.floor_temporal(fresh["event_time"], unit="day")
     for day in sorted(pc.unique(days).to_pylist()):
         part = fresh.filter(pc.equal(days, pa.scalar(day, days.type)))
-        refs += [
-            _write(table, store, piece, checked) for piece in _split(part, max_rows, max_bytes)
-        ]
+        refs += [_write(table, store, piece, checked) for piece in split(part, max_rows, max_bytes)]
     return Written(refs, known)
 
 
@@ -111,10 +109,12 @@ def without_known(table: Table, store: Store, refs: list[FileRef]) -> list[FileR
             for other in result
             if other.min_time <= ref.max_time and ref.min_time <= other.max_time
         ]
-        newer = ref.checked != current and any(data_files(table, ref.checked, span, dense=True))
+        # Beyond the current one: the table was created anew, and counts its snapshots anew.
+        checked = ref.checked if ref.checked <= current else 0
+        newer = checked != current and any(data_files(table, checked, span, dense=True))
         if others or newer:
             rows = pq.read_table(ref.path, partitioning=None)
-            kept = _without(rows, [*others, *data_files(table, ref.checked, _times(rows))])
+            kept = _without(rows, [*others, *data_files(table, checked, _times(rows))])
             if kept.num_rows == 0:
                 continue
             if kept.num_rows < rows.num_rows:
@@ -212,7 +212,8 @@ def _first_of_each_row(rows: pa.Table) -> tuple[pa.Table, int]:
     return rows.filter(pc.invert(repeated)), copies
 
 
-def _split(rows: pa.Table, max_rows: int | None, max_bytes: int) -> Iterator[pa.Table]:
+def split(rows: pa.Table, max_rows: int | None, max_bytes: int) -> Iterator[pa.Table]:
+    """Rows in parts of about those sizes; an envelope, whose rows stand together, stays whole."""
     step = max(1, rows.num_rows * max_bytes // max(1, rows.nbytes))
     step = min(step, max_rows or step)
     ids, start = rows["envelope_id"], 0

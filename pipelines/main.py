@@ -1,9 +1,9 @@
-"""One run: over the files that are there, following what arrives, or on another runner."""
+"""One run: over the files that are there, following what arrives, or as a job of another runner."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, StandardOptions
@@ -15,7 +15,7 @@ from pipelines.batch import BatchRunner
 from pipelines.batches import cut
 from pipelines.display import Display
 from pipelines.follow import Follower, only_follower
-from pipelines.graph import build, push_arguments
+from pipelines.graph import build, outboxes, push_arguments
 from pipelines.intake import Intake, Source
 from pipelines.journal import Journal
 from pipelines.metrics import UNKNOWN, Counts, counts, merge
@@ -24,8 +24,10 @@ from pipelines.push import Push
 from pipelines.pusher import Pusher
 from pipelines.read import match_files
 from pipelines.report import Report
+from pipelines.stream import ReadSubscription, build_stream
 from pipelines.subscription import Subscription
 from pipelines.tables import Tables
+from pipelines.unwritten import commit_unwritten
 from pipelines.watch import WatchedFiles
 from schemas import ConfigurationError
 
@@ -49,10 +51,17 @@ def run_with(options: RunOptions, display: Display) -> Report:
     started = time.monotonic()
     extractors = load_extractors(options.extractors_package)
     _check_access(extractors, options)
-    how = _follow if options.follows else _run_here if _is_local(options) else _run_elsewhere
-    report = how(extractors, options, display)
+    report = _how(options)(extractors, options, display)
     report.seconds = time.monotonic() - started
     return report
+
+
+def _how(options: RunOptions) -> Callable[[Extractors, RunOptions, Display], Report]:
+    if options.streaming:
+        return _stream
+    if options.follows:
+        return _follow
+    return _run_here if _is_local(options) else _run_elsewhere
 
 
 def _run_here(extractors: Extractors, options: RunOptions, display: Display) -> Report:
@@ -106,6 +115,28 @@ def _run_elsewhere(extractors: Extractors, options: RunOptions, display: Display
     return _report(extractors, merge([earlier, counts(result)]), len(files), push)
 
 
+def _stream(extractors: Extractors, options: RunOptions, display: Display) -> Report:
+    read = ReadSubscription(options.input_subscription)
+    push = _prepare(extractors, options, display)
+    _deliver(push, wait=False)
+    beam_options = PipelineOptions(list(options.beam_args))
+    beam_options.view_as(StandardOptions).streaming = True
+    runner: str | None = None
+    push_interval: float | None = options.commit_interval
+    if _names_direct_runner(beam_options):
+        display.say(
+            "The DirectRunner acknowledges messages before they are processed, and loses some when "
+            "it ends: it is for trying out. Without --streaming nothing is lost."
+        )
+        runner, push_interval = "BundleBasedDirectRunner", None
+    pipeline = beam.Pipeline(runner=runner, options=beam_options)
+    messages = pipeline | "ReadSubscription" >> read
+    build_stream(messages, extractors, options, push_interval)
+    pipeline.run().wait_until_finish()
+    # Not its counters: the DirectRunner counts the first bundle of each step only.
+    return _report(extractors, {}, 0, push)
+
+
 def _is_local(options: RunOptions) -> bool:
     """Whether Beam's own in-memory runner is wanted, which `LocalGraph` uses directly."""
     given = PipelineOptions(list(options.beam_args))
@@ -126,6 +157,8 @@ def _check_access(extractors: Extractors, options: RunOptions) -> None:
 
 def _prepare(extractors: Extractors, options: RunOptions, display: Display) -> Push | None:
     for line in Tables(options.home).prepare(extractors.values()):
+        display.say(line)
+    for line in commit_unwritten(options.home, outboxes(extractors, options)):
         display.say(line)
     return None if options.no_arize else Push(**push_arguments(extractors, options))
 

@@ -61,6 +61,7 @@ class RunOptions:
     input_subscription: str
     follow: bool
     exit_when_idle: float | None
+    streaming: bool
     commit_interval: float
     archive_age: float
     archive_bytes: int
@@ -118,10 +119,14 @@ RUN_PARAMETERS: list[click.Parameter] = [
         help="Stop following once nothing has come for as long, e.g. 30s.",
     ),
     click.Option(
+        ["--streaming"],
+        is_flag=True,
+        help="Run the subscription as one unbounded Beam job, not in batches on this machine.",
+    ),
+    click.Option(
         ["--commit_interval"],
         type=Duration(),
-        default="5s",
-        show_default=True,
+        show_default="5s, with --streaming 5m",
         help="Time from commit to commit when following.",
     ),
     HOME,
@@ -200,6 +205,8 @@ def run_options(parameters: dict[str, Any], beam_args: Sequence[str]) -> RunOpti
         )
     if parameters["no_arize"] and parameters["arize_url"]:
         raise click.UsageError("--arize_url and --no_arize contradict each other; drop one")
+    if parameters["commit_interval"] is None:
+        parameters["commit_interval"] = 300.0 if parameters["streaming"] else 5.0
     return RunOptions(**parameters, beam_args=tuple(beam_args))
 
 
@@ -229,6 +236,10 @@ def _check_input(parameters: dict[str, Any]) -> None:
         )
     if parameters["follow"] and not files:
         raise click.UsageError("--follow is for --input_files; a subscription is always followed")
+    if parameters["streaming"] and not subscription:
+        raise click.UsageError("--streaming reads from Pub/Sub: name an --input_subscription")
+    if parameters["streaming"] and (parameters["exit_when_idle"] or parameters["workers"] > 1):
+        raise click.UsageError("--exit_when_idle and --workers are not for --streaming; drop them")
     if parameters["exit_when_idle"] is not None and not (parameters["follow"] or subscription):
         raise click.UsageError("--exit_when_idle needs --follow: other runs end by themselves")
 

@@ -14,6 +14,9 @@ import apache_beam as beam
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from apache_beam.transforms.periodicsequence import ImpulseSeqGenDoFn
+from apache_beam.transforms.util import ReshufflePerKey
+from apache_beam.utils.timestamp import MAX_TIMESTAMP, Timestamp
 from pyiceberg.exceptions import NoSuchTableError
 
 from extractors import Extractor, Extractors
@@ -218,15 +221,34 @@ class PushToArize(beam.PTransform[Any, Any]):
 
     Behind a reshuffle: neither an outage of Arize nor a retry can undo or repeat a commit. A push
     that fails is no error; what it leaves in the outbox is sent by the next one.
+
+    Args:
+        push: what `Push` takes.
+        interval: on a stream, seconds after which it delivers also where nothing new is committed.
+            Not for the classic DirectRunner, the one that reads Pub/Sub and runs `TestStream`: it
+            refuses the splittable step that makes such a clock, and that ends by itself in a drain.
     """
 
-    def __init__(self, push: Mapping[str, Any]) -> None:
+    def __init__(self, push: Mapping[str, Any], interval: float | None = None) -> None:
         super().__init__()
         self._push = dict(push)
+        self._interval = interval
 
     def expand(self, tables: Any) -> Any:
         """One step; it gives nothing."""
-        return tables | "StablePush" >> beam.Reshuffle() | "Push" >> beam.ParDo(_PushFn(self._push))
+        due = tables | "KeyTables" >> beam.Map(_keyed)
+        if self._interval is not None:
+            ticks = (
+                tables.pipeline
+                | "Start" >> beam.Impulse()
+                | "Schedule" >> beam.Map(_schedule, self._interval)
+                | "Tick" >> beam.ParDo(ImpulseSeqGenDoFn())
+                | "KeyTicks" >> beam.Map(_keyed)
+                | "WindowTicks" >> beam.WindowInto(due.windowing)
+            )
+            due = (due, ticks) | "FlattenDue" >> beam.Flatten()
+        # One key: in an outage many pushes would queue up behind the lock, each with a worker.
+        return due | "StablePush" >> ReshufflePerKey() | "Push" >> beam.ParDo(_PushFn(self._push))
 
 
 class _PushFn(beam.DoFn):
@@ -236,7 +258,7 @@ class _PushFn(beam.DoFn):
     def start_bundle(self) -> None:
         self._due = False
 
-    def process(self, table: str) -> None:
+    def process(self, due: tuple[str, str]) -> None:
         self._due = True
 
     def finish_bundle(self) -> None:
@@ -245,6 +267,14 @@ class _PushFn(beam.DoFn):
             for table, rows in push.deliver().items():
                 counter(table, "rows_pushed").inc(rows)
             counter(UNKNOWN, "pushes_denied").inc(push.denied)
+
+
+def _keyed(_: Any) -> tuple[str, str]:
+    return "", ""
+
+
+def _schedule(_: bytes, interval: float) -> tuple[Timestamp, Timestamp, float]:
+    return Timestamp.now(), MAX_TIMESTAMP, interval
 
 
 def _batches(files: list[tuple[str, FileRef]]) -> Iterator[list[tuple[str, FileRef]]]:

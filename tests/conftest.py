@@ -41,7 +41,7 @@ class Emulator:
         name = f"weighbridge-{len(self._made)}"
         self._made.append(name)
         topic, subscription = (
-            f"projects/test/{kind}/{name}" for kind in ("topics", "subscriptions")
+            f"projects/weighbridge/{kind}/{name}" for kind in ("topics", "subscriptions")
         )
         self.publisher.create_topic(name=topic)
         self.subscriber.create_subscription(name=subscription, topic=topic)

@@ -150,6 +150,18 @@ def test_a_subscription_that_is_not_there(home: Home, emulator: Emulator) -> Non
     assert "Traceback" not in err
 
 
+@pytest.mark.slow  # a window of a minute, and a pull that waits for half of one
+def test_one_unbounded_job_until_it_is_stopped(home: Home, emulator: Emulator) -> None:
+    topic, subscription = emulator.topic()
+    publish(emulator, topic, packed("scores", [scored(0.5), scored("x")]))
+    follower = subscribed(home, emulator, subscription, "--streaming", "--commit_interval", "1s")
+    eventually(lambda: ids(home) == ["pub-0:0"], 120)
+    status, out, err = follower.end(signal.SIGINT)
+    assert status == 130, err
+    assert "it is for trying out" in out
+    assert "Traceback" not in err
+
+
 POISON = """
 import os, signal
 from extractors import Row, extractor
