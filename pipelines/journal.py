@@ -27,9 +27,12 @@ CREATE TABLE IF NOT EXISTS files (
     path TEXT PRIMARY KEY, bytes INTEGER NOT NULL, written INTEGER NOT NULL,
     published INTEGER NOT NULL, batch INTEGER REFERENCES batches (id)) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS files_of ON files (batch, path);
+CREATE INDEX IF NOT EXISTS oldest ON files (written);
 CREATE TABLE IF NOT EXISTS seen (
     number INTEGER PRIMARY KEY AUTOINCREMENT, batch_id TEXT NOT NULL UNIQUE);
 """
+_DONE = "batch IN (SELECT id FROM batches WHERE done)"
+_BELOW = "path >= ? AND path < ?"
 
 
 class Batch(NamedTuple):
@@ -90,16 +93,13 @@ class Journal:
                 found.update(row[0] for row in rows)
             return found
 
-    def new_files(self, known: Iterable[InputFile]) -> list[InputFile]:
-        """Those of the files that are not recorded."""
-        with self._lock:
-            rows = self._db.execute("SELECT path, bytes, written FROM files")
-            recorded = {path: (size, written) for path, size, written in rows}
-        return [f for f in known if recorded.get(f.path) != (f.bytes, f.written)]
+    def files(self) -> dict[str, InputFile]:
+        """All recorded files by path."""
+        return {file.path: file for file in self._files("true")}
 
     def waiting(self) -> list[InputFile]:
         """Recorded files that no batch has yet, in the order of their names."""
-        return self._files("batch IS NULL")
+        return self._files("batch IS NULL ORDER BY path")
 
     def waiting_bytes(self) -> int:
         """Size of the files that no batch has yet."""
@@ -122,7 +122,7 @@ class Journal:
                 "SELECT id, failures, retry_at FROM batches WHERE NOT done ORDER BY id"
             ).fetchall()
         return [
-            Batch(number, self._files("batch = ?", number), failures, retry_at)
+            Batch(number, self._files("batch = ? ORDER BY path", number), failures, retry_at)
             for number, failures, retry_at in rows
         ]
 
@@ -148,27 +148,34 @@ class Journal:
                 (retry_at, batch.number),
             )
 
-    def finished_files(self, folder: Path) -> list[InputFile]:
-        """Files below a folder whose batch is done, in the order of their names."""
-        return [
-            file
-            for file in self._files("batch IN (SELECT id FROM batches WHERE done)")
-            if Path(file.path).is_relative_to(folder)
-        ]
+    def bytes_below(self, folder: Path) -> int:
+        """Size of the recorded files below a folder."""
+        with self._lock:
+            found = self._db.execute(
+                f"SELECT sum(bytes) FROM files WHERE {_BELOW}", _span(folder)
+            ).fetchone()
+        return found[0] or 0
+
+    def oldest_done(self, folder: Path, most: int = 1000) -> list[InputFile]:
+        """Files below a folder whose batch is done, the oldest first."""
+        condition = f"{_DONE} AND {_BELOW} ORDER BY written LIMIT {most}"
+        return self._files(condition, *_span(folder))
 
     def forget(self, files: Iterable[InputFile]) -> None:
-        """Drop files that are gone, and batches that have none left."""
+        """Drop files that are gone, if they are done, and batches that have none left."""
         with self._transaction() as db:
-            db.executemany("DELETE FROM files WHERE path = ?", ((file.path,) for file in files))
+            db.executemany(
+                f"DELETE FROM files WHERE path = ? AND {_DONE}", ((file.path,) for file in files)
+            )
             db.execute(
-                "DELETE FROM batches WHERE done AND id NOT IN "
-                "(SELECT batch FROM files WHERE batch IS NOT NULL)"
+                "DELETE FROM batches WHERE done AND NOT EXISTS "
+                "(SELECT 1 FROM files WHERE batch = batches.id)"
             )
 
     def _files(self, condition: str, *values: object) -> list[InputFile]:
         with self._lock:
             select = "SELECT path, bytes, written, published FROM files"
-            rows = self._db.execute(f"{select} WHERE {condition} ORDER BY path", values)
+            rows = self._db.execute(f"{select} WHERE {condition}", values)
             return [InputFile(*row) for row in rows]
 
     def _assign(self, db: sqlite3.Connection, number: int, files: Sequence[InputFile]) -> None:
@@ -186,3 +193,7 @@ class Journal:
                 self._db.execute("ROLLBACK")
                 raise
             self._db.execute("COMMIT")
+
+
+def _span(folder: Path) -> tuple[str, str]:
+    return f"{folder}/", f"{folder}0"  # 0 comes right behind /

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 
-from pipelines.batches import InputFile
 from pipelines.journal import Journal
 
 
@@ -18,11 +18,10 @@ def prune(journal: Journal, folder: Path, max_age: float, max_bytes: int) -> int
         max_age: seconds that a file is kept.
         max_bytes: of all files kept. Those that are not done count, but stay.
     """
-    done = journal.finished_files(folder)
-    kept = sum(file.bytes for file in done) + journal.waiting_bytes()
+    kept = journal.bytes_below(folder)
     oldest = time.time_ns() - int(max_age * 1e9)
     removed = []
-    for file in sorted(done, key=_written):
+    for file in journal.oldest_done(folder):
         if file.written >= oldest and kept <= max_bytes:
             break
         Path(file.path).unlink(missing_ok=True)
@@ -30,11 +29,12 @@ def prune(journal: Journal, folder: Path, max_age: float, max_bytes: int) -> int
         removed.append(file)
     if removed:
         journal.forget(removed)
-    for day in folder.glob("day=*"):
-        if not any(day.iterdir()) and day.name != f"day={time.strftime('%Y-%m-%d', time.gmtime())}":
-            day.rmdir()
+        _remove_empty_days(folder)
     return len(removed)
 
 
-def _written(file: InputFile) -> int:
-    return file.written
+def _remove_empty_days(folder: Path) -> None:
+    today = f"day={datetime.now(UTC):%Y-%m-%d}"
+    for day in folder.glob("day=*"):
+        if day.name < today and not any(day.iterdir()):
+            day.rmdir()

@@ -21,7 +21,7 @@ from weighbridge.archive import SUFFIX, Message, read_archive, write_archive
 PULL_MESSAGES = 1000
 PULL_SECONDS = 30.0
 """A pull waits for messages for as long; one that is given up may cost them an ack deadline."""
-LINGER_SECONDS = 0.5
+LINGER_SECONDS = 1.0
 FILE_BYTES = 16 << 20
 _ACKNOWLEDGED_AT_ONCE = 1000
 _RETRY_SECONDS = 1.0
@@ -140,7 +140,10 @@ class Subscription:
         """Record files that a kill has left between the disk and the journal."""
         paths = sorted(self._folder.glob(f"day=*/*{SUFFIX}"))
         files = [input_file(str(path)) for path in paths if not path.name.startswith(".")]
-        for file in self._journal.new_files(files):
+        recorded = self._journal.files()
+        for file in files:
+            if file.path in recorded:
+                continue
             with open(file.path, "rb") as stream:
                 ids = [m.attributes.get("batch_id", "") for m in read_archive(stream)]
             self._journal.add([file], filter(None, ids))

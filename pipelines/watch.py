@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 
+from pipelines.batches import InputFile
 from pipelines.journal import Journal
 from pipelines.read import list_files
 
@@ -13,6 +14,8 @@ POLL_SECONDS = 1.0
 class WatchedFiles:
     """Records files that match a pattern. They appear complete, as every writer renames them.
 
+    A file that was replaced by another of the same name is a new one.
+
     Args:
         pattern: a glob, or a folder.
         journal: what was seen so far.
@@ -21,6 +24,7 @@ class WatchedFiles:
     def __init__(self, pattern: str, journal: Journal) -> None:
         self._pattern = pattern
         self._journal = journal
+        self._known = journal.files()
         self._closed = threading.Event()
         self._waits = False
 
@@ -28,11 +32,21 @@ class WatchedFiles:
         """Look for new files, after a pause of up to that long; how many there were."""
         if self._waits:
             self._closed.wait(min(seconds, POLL_SECONDS))
-        found = self._journal.new_files(list_files(self._pattern))
-        self._journal.add(found)
-        self._waits = not found
-        return len(found)
+        found = {file.path: file for file in list_files(self._pattern)}
+        new = [file for file in found.values() if not self._knows(file)]
+        gone = [file for path, file in self._known.items() if path not in found]
+        if new:
+            self._journal.add(new)
+        if gone:
+            self._journal.forget(gone)
+        self._known = found
+        self._waits = not new
+        return len(new)
 
     def close(self) -> None:
         """Stop looking."""
         self._closed.set()
+
+    def _knows(self, file: InputFile) -> bool:
+        known = self._known.get(file.path)
+        return known is not None and (known.bytes, known.written) == (file.bytes, file.written)

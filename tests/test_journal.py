@@ -8,6 +8,7 @@ import pytest
 from pipelines.batches import InputFile, input_file
 from pipelines.journal import Journal
 from pipelines.retention import prune
+from pipelines.watch import WatchedFiles
 from weighbridge.archive import Message, write_archive
 
 HOUR = 3600 * 10**9
@@ -34,14 +35,36 @@ def test_a_file_belongs_to_one_batch_for_good(journal: Journal, tmp_path: Path) 
     assert again.waiting() == [file("c")]
 
 
-def test_known_files_are_not_new_unless_they_are_replaced(journal: Journal) -> None:
+def test_a_file_that_was_replaced_waits_again(journal: Journal) -> None:
     journal.add([file("a"), file("b")])
     journal.done(journal.begin(journal.waiting()))
-    assert journal.new_files([file("a"), file("b"), file("c")]) == [file("c")]
     replaced = file("a", bytes=2)
-    assert journal.new_files([replaced]) == [replaced]
     journal.add([file("b"), replaced])
     assert journal.waiting() == [replaced]
+    assert journal.files() == {"a": replaced, "b": file("b")}
+
+
+def test_watched_files_are_recorded_once_and_forgotten_when_they_are_gone(
+    journal: Journal, tmp_path: Path
+) -> None:
+    one, two = (tmp_path / "in" / f"{name}.avro" for name in ("one", "two"))
+    write_archive(one, [Message(b"x", {})])
+    write_archive(one.with_name(".hidden.avro"), [Message(b"x", {})])
+    watched = WatchedFiles(str(one.parent), journal)
+    assert watched.fetch(0) == 1
+    assert watched.fetch(0) == 0
+    write_archive(two, [Message(b"x", {})])
+    assert WatchedFiles(str(one.parent), journal).fetch(0) == 1  # after a restart
+    assert watched.fetch(0) == 1
+    assert [f.path for f in journal.waiting()] == [str(one), str(two)]
+    journal.done(journal.begin(journal.waiting()))
+    write_archive(two, [Message(b"another", {})])
+    assert watched.fetch(0) == 1
+    assert [f.path for f in journal.waiting()] == [str(two)]
+    one.unlink()
+    two.unlink()
+    assert watched.fetch(0) == 0
+    assert list(journal.files()) == [str(two)]  # it was not run yet
 
 
 def test_batch_ids_are_remembered_with_their_file(journal: Journal) -> None:
@@ -88,8 +111,8 @@ def test_the_oldest_go_first_and_what_is_not_done_never(journal: Journal, tmp_pa
     assert prune(journal, folder, max_age=100 * 3600, max_bytes=100 * size) == 0
     assert prune(journal, folder, max_age=7.5 * 3600, max_bytes=100 * size) == 1
     assert not (folder / "day=2026-01-02").exists()
-    assert prune(journal, folder, max_age=100 * 3600, max_bytes=2 * size) == 1
-    assert [Path(f.path).name for f in journal.finished_files(folder)] == ["4.avro", "5.avro"]
+    assert prune(journal, folder, max_age=100 * 3600, max_bytes=3 * size) == 1
+    assert [Path(f.path).name for f in journal.oldest_done(folder)] == ["4.avro", "5.avro"]
     assert prune(journal, folder, max_age=0, max_bytes=0) == 2
     assert Path(in_hand.files[0].path).exists()
     assert Path(theirs.path).exists()
