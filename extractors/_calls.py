@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import islice
-from typing import Any, NamedTuple
+from types import GeneratorType
+from typing import Any, TypeAlias
 
 from pydantic import BaseModel, ValidationError
 
@@ -14,12 +15,9 @@ from schemas.failure import describe_exception, describe_refusal
 from schemas.guard import TimeLimit, TimeLimitReached
 from weighbridge import Envelope
 
-
-class Extracted(NamedTuple):
-    """Rows of one envelope as dicts, and whether the row class has checked them already."""
-
-    rows: Sequence[dict[str, Any]]
-    checked: bool
+Extracted: TypeAlias = tuple[Sequence[dict[str, Any]], bool]
+"""Rows of one envelope as dicts, and whether the row class has checked them already."""
+_DICTS = {dict}
 
 
 class ExtractorCalls:
@@ -32,6 +30,7 @@ class ExtractorCalls:
 
     def __init__(self, extractor: Extractor, limit: TimeLimit) -> None:
         self._row = extractor.row
+        self._rows = {extractor.row}
         self._function = extractor.function
         self._most = extractor.settings.max_rows_per_envelope
         self._seconds = extractor.settings.timeout.total_seconds()
@@ -60,26 +59,19 @@ class ExtractorCalls:
             raise self._raised(error) from None
         if isinstance(items, ExtractError):
             raise items
-        if not items:
-            return Extracted((), True)
         kinds = set(map(type, items))
-        if kinds == {dict}:
-            return Extracted(items, False)
-        if all(issubclass(kind, self._row) for kind in kinds):
-            return Extracted([item.__dict__ for item in items], True)
+        if kinds == _DICTS:
+            return items, False
+        if kinds == self._rows or all(issubclass(kind, self._row) for kind in kinds):
+            return [item.__dict__ for item in items], True
         return self._mixed(items)
 
     def _list(self, envelope: Envelope) -> list[Any] | ExtractError:
         # Our own errors are returned, as one that the extractor raises may quote the input.
         result: Any = self._function(envelope)
-        if isinstance(result, (BaseModel, dict, str, bytes)):
-            # All of them are iterable, and would silently become something else.
+        if type(result) is not GeneratorType and not _gives_rows(result):
             return ExtractError(f"returned {_kind_name(result)}; yield rows, or return a list")
-        try:
-            iterator = iter(result)
-        except TypeError:
-            return ExtractError(f"returned {_kind_name(result)}; yield rows, or return a list")
-        items = list(islice(iterator, self._most + 1))
+        items = list(islice(result, self._most + 1))
         if len(items) > self._most:
             return ExtractError(
                 f"gave more than {self._most} rows, ModelSettings.max_rows_per_envelope"
@@ -102,7 +94,7 @@ class ExtractorCalls:
                     detail=f"row {position}",
                 )
             rows.append(item.__dict__)
-        return Extracted(rows, True)
+        return rows, True
 
     def _refused(self, error: ValidationError) -> Exception:
         if error.title != (self._row.model_config.get("title") or self._row.__name__):
@@ -112,6 +104,17 @@ class ExtractorCalls:
     def _raised(self, error: BaseException) -> ExtractError:
         described = describe_exception(error, self._function.__module__)
         return ExtractError(f"raised {described}", error=type(error).__name__)
+
+
+def _gives_rows(result: Any) -> bool:
+    # All of these are iterable, and would silently become something else.
+    if isinstance(result, (BaseModel, dict, str, bytes)):
+        return False
+    try:
+        iter(result)
+    except TypeError:
+        return False
+    return True
 
 
 def _kind_name(value: object) -> str:

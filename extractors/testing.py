@@ -78,9 +78,10 @@ def rows_of(extract: Callable[[Envelope], Iterable[Any]], envelope: Envelope) ->
     """
     entry = _entry(extract, envelope)
     found, _ = _run(entry, envelope)
-    if found.checked:
-        return [entry.row.model_construct(**row) for row in found.rows]
-    return [entry.row.model_validate(row) for row in found.rows]
+    rows, checked = found
+    if checked:
+        return [entry.row.model_construct(**row) for row in rows]
+    return [entry.row.model_validate(row) for row in rows]
 
 
 @dataclass(frozen=True)
@@ -159,15 +160,16 @@ def _entry(function: Callable[..., Any], envelope: Envelope) -> Extractor:
 def _run(entry: Extractor, envelope: Envelope) -> tuple[Extracted, pa.RecordBatch | None]:
     """The rows of an envelope as extracted, and as they would be written."""
     if entry.statuses is not None and envelope.status not in (None, *entry.statuses):
-        return Extracted((), True), None
+        return ((), True), None
     limit = TimeLimit()
     try:
         found = ExtractorCalls(entry, limit).extract(envelope)
     finally:
         limit.close()
-    buffer: RowBuffer[None] = RowBuffer(entry.shape(), found.checked)
+    rows, checked = found
+    buffer: RowBuffer[None] = RowBuffer(entry.shape(), checked)
     micros = envelope.event_micros
-    buffer.add(found.rows, envelope.envelope_id, micros, micros, envelope.model_version, None)
+    buffer.add(rows, envelope.envelope_id, micros, micros, envelope.model_version, None)
     flushed = buffer.flush()
     for _, error in flushed.refused:
         raise error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import repeat
 from typing import Any, Protocol, TypeAlias
 
 from schemas import DecodeError, Failure, RouteError
@@ -28,15 +29,28 @@ Heartbeat: TypeAlias = dict[str, Any]
 
 
 class Decoded(Protocol):
-    """The envelopes of one message, all of one model and kind."""
+    """The envelopes of one message, all of one model, kind and version.
+
+    What all have is there by column, too: a look at each of them costs more than at the whole.
+
+    Attributes:
+        ids: of the envelopes.
+        times: their event times, microseconds since 1970.
+        statuses: their HTTP statuses.
+        suspicious: whether there may be a `refusal`.
+    """
 
     message: Message
     model_id: str
     kind: Kind
-    count: int
+    model_version: str
+    ids: list[str]
+    times: list[int]
+    statuses: list[int | None]
+    suspicious: bool
 
-    def envelopes(self) -> Iterator[tuple[int, int, Envelope]]:
-        """Index, event time in microseconds, envelope."""
+    def envelopes(self) -> Iterator[Envelope]:
+        """The envelopes, in the order of the columns."""
 
     def refusal(self, index: int) -> DecodeError | None:
         """Why this envelope must not be given to an extractor, if so."""
@@ -93,17 +107,20 @@ def _resolved(message: Message) -> dict[str, str]:
 
 
 class _Plain:
-    count = 1
-
     def __init__(self, message: Message, envelope: Envelope, limit: int) -> None:
         self.message = message
         self.model_id = envelope.model_id
         self.kind = envelope.kind
+        self.model_version = envelope.model_version
+        self.ids = [envelope.envelope_id]
+        self.times = [envelope.event_micros]
+        self.statuses = [envelope.status]
+        self.suspicious = envelope.size > limit
         self._envelope = envelope
         self._limit = limit
 
-    def envelopes(self) -> Iterator[tuple[int, int, Envelope]]:
-        yield 0, self._envelope.event_micros, self._envelope
+    def envelopes(self) -> Iterator[Envelope]:
+        yield self._envelope
 
     def refusal(self, index: int) -> DecodeError | None:
         return _too_large(self._envelope.size, self._limit)
@@ -117,7 +134,11 @@ class _Packed:
         self.message = message
         self.model_id: str = batch["model_id"]
         self.kind: Kind = batch["kind"]
-        self.count = len(batch["event_time"])
+        self.model_version: str = batch["model_version"]
+        prefix, first = f"{batch['publisher_id']}-", batch["first_sequence"]
+        self.ids = [f"{prefix}{first + offset}" for offset in batch["sequence_offset"]]
+        self.times: list[int] = batch["event_time"]
+        self.statuses: list[int | None] = batch["status"]
         self._batch = batch
         self._limit = limit
         self._origin = Origin(
@@ -134,39 +155,26 @@ class _Packed:
             max((len(body) for body in batch[part] if body is not None), default=0)
             for part in ("request", "response", "context")
         )
-        times = batch["event_time"]
-        self._suspicious = (
+        times = self.times
+        self.suspicious = (
             sizes > limit
             or any(batch["cut"])
             or bool(times and (min(times) < MIN_TIME or max(times) > MAX_TIME))
         )
 
-    def envelopes(self) -> Iterator[tuple[int, int, Envelope]]:
-        batch, origin = self._batch, self._origin
-        prefix, first = f"{batch['publisher_id']}-", batch["first_sequence"]
-        columns = zip(*(batch[name] for name in ARRAYS[:-1]))
-        for index, (offset, time, status, latency, *rest) in enumerate(columns):
-            headers, attributes, request, response, context = rest
-            envelope_id = f"{prefix}{first + offset}"
-            yield (
-                index,
-                time,
-                Envelope(
-                    origin,
-                    envelope_id,
-                    time,
-                    request,
-                    response,
-                    context,
-                    status,
-                    latency,
-                    headers,
-                    attributes,
-                ),
-            )
+    def envelopes(self) -> Iterator[Envelope]:
+        batch = self._batch
+        columns = ("request", "response", "context", "status", "latency_us", "headers")
+        return map(
+            Envelope,
+            repeat(self._origin),
+            self.ids,
+            self.times,
+            *(batch[name] for name in (*columns, "attributes")),
+        )
 
     def refusal(self, index: int) -> DecodeError | None:
-        if not self._suspicious:
+        if not self.suspicious:
             return None
         batch = self._batch
         if batch["cut"][index]:
@@ -183,7 +191,7 @@ class _Packed:
         added = {"envelope_id": f"{batch['publisher_id']}-{sequence}"}
         if MIN_TIME <= time <= MAX_TIME:
             added["event_time"] = format_rfc3339(time)
-        if self.count == 1 and "failure_stage" in message.attributes:
+        if len(self.ids) == 1 and "failure_stage" in message.attributes:
             # It is a dead letter already; made anew it would look like another one.
             return message._replace(
                 attributes={**message.attributes, **added, **failure.attributes()}

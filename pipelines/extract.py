@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Iterator, Sequence
+from itertools import repeat
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import apache_beam as beam
 import pyarrow as pa
@@ -16,7 +17,7 @@ from apache_beam.utils.windowed_value import WindowedValue
 from extractors import Extractor, Extractors
 from extractors._calls import ExtractorCalls
 from extractors._registry import MODEL_ID
-from pipelines.decode import Decoded, decode, whole_dead_letter
+from pipelines.decode import MAX_TIME, Decoded, decode, whole_dead_letter
 from pipelines.ledger import HEARTBEATS, SKIPPED, heartbeat_rows, record_batch, skipped_row
 from pipelines.metrics import UNKNOWN, counter
 from pipelines.tables import RowTable, table_of
@@ -80,9 +81,34 @@ class ExtractRows(beam.PTransform[Any, Any]):
         return Extracted(outputs[ROWS], outputs[FAILURES], outputs[PARKED])
 
 
-class _Source(NamedTuple):
-    decoded: Decoded
-    position: int
+_Source: TypeAlias = tuple[Decoded, int]
+"""A message, and the position of one of its envelopes."""
+
+
+class _Taken:
+    """Rows of one message, on their way to a buffer."""
+
+    __slots__ = ("counts", "positions", "rows")
+
+    def __init__(self) -> None:
+        self.rows: list[dict[str, Any]] = []
+        self.counts: list[int] = []
+        self.positions: list[int] = []
+
+    def add(self, rows: Sequence[dict[str, Any]], position: int) -> None:
+        self.rows += rows
+        self.counts.append(len(rows))
+        self.positions.append(position)
+
+    def hand_over(self, decoded: Decoded, buffer: RowBuffer[_Source]) -> None:
+        ids, times, positions = decoded.ids, decoded.times, self.positions
+        if len(positions) < len(ids):
+            ids = [ids[position] for position in positions]
+            times = [times[position] for position in positions]
+        published = decoded.message.publish_time
+        ingested = times if published is None else [published] * len(times)
+        sources = zip(repeat(decoded), positions)
+        buffer.extend(self.rows, self.counts, ids, times, ingested, decoded.model_version, sources)
 
 
 class _Held:
@@ -167,7 +193,7 @@ class _ExtractRowsFn(beam.DoFn):
             return
         route = self._route(decoded)
         if route is None:
-            counter(UNKNOWN, "envelopes_parked").inc(decoded.count)
+            counter(UNKNOWN, "envelopes_parked").inc(len(decoded.ids))
             yield TaggedOutput(PARKED, message)
             return
         yield from self._extract(decoded, route)
@@ -196,48 +222,50 @@ class _ExtractRowsFn(beam.DoFn):
         return route
 
     def _extract(self, decoded: Decoded, route: _Route) -> Iterator[Any]:
-        extractor = route.extractor
-        statuses, extract = extractor.statuses, route.calls.extract
+        extractor, extract = route.extractor, route.calls.extract
+        published = decoded.message.publish_time
+        latest = MAX_TIME if published is None else published + self._max_future
+        careful = decoded.suspicious or max(decoded.times, default=0) > latest
+        unwanted = _unwanted(decoded.statuses, extractor.statuses)
+        objects, dicts = _Taken(), _Taken()
         skip = self._skipped.rows
         already = len(skip)
-        published = decoded.message.publish_time
-        latest = None if published is None else published + self._max_future
-        rows = nan = 0
-        for index, time, envelope in decoded.envelopes():
-            status = envelope.status
-            if status is not None and statuses is not None and status not in statuses:
+        nan = 0
+        for position, envelope in enumerate(decoded.envelopes()):
+            if unwanted and envelope.status in unwanted:
+                time = decoded.times[position]
                 skip.append(skipped_row(envelope, time, published, "status"))
                 continue
             try:
-                refusal = decoded.refusal(index)
-                if refusal is not None:
-                    raise refusal
-                if latest is not None and time > latest:
-                    raise RowValidationError("event_time is further ahead than --max_future")
-                found = extract(envelope)
+                if careful:
+                    self._check(decoded, position, latest)
+                rows, checked = extract(envelope)
             except RecordError as error:
-                yield self._dead_letter(_Source(decoded, index), extractor, error)
+                yield self._dead_letter((decoded, position), extractor, error)
                 continue
-            nan += envelope.used_nan
-            if not found.rows:
+            if envelope.used_nan:
+                nan += 1
+            if rows:
+                (objects if checked else dicts).add(rows, position)
+            else:
+                time = decoded.times[position]
                 skip.append(skipped_row(envelope, time, published, "no_rows"))
-                continue
-            rows += len(found.rows)
-            (route.checked if found.checked else route.unchecked).add(
-                found.rows,
-                envelope.envelope_id,
-                time,
-                time if published is None else published,
-                envelope.model_version,
-                _Source(decoded, index),
-            )
+        objects.hand_over(decoded, route.checked)
+        dicts.hand_over(decoded, route.unchecked)
         table = extractor.table
-        counter(table, "envelopes_decoded").inc(decoded.count)
-        counter(table, "rows_extracted").inc(rows)
+        counter(table, "envelopes_decoded").inc(len(decoded.ids))
+        counter(table, "rows_extracted").inc(len(objects.rows) + len(dicts.rows))
         if len(skip) > already:
             counter(table, "envelopes_skipped").inc(len(skip) - already)
         if nan:
             counter(table, "payloads_with_nan").inc(nan)
+
+    def _check(self, decoded: Decoded, position: int, latest: int) -> None:
+        refusal = decoded.refusal(position)
+        if refusal is not None:
+            raise refusal
+        if decoded.times[position] > latest:
+            raise RowValidationError("event_time is further ahead than --max_future")
 
     def _flush(self, route: _Route, buffer: RowBuffer[_Source]) -> Iterator[Any]:
         flushed = buffer.flush()
@@ -286,9 +314,17 @@ class _ExtractRowsFn(beam.DoFn):
     def _dead_letter(self, source: _Source, extractor: Extractor, error: RecordError) -> Any:
         counter(extractor.table, f"failures_{error.stage}").inc()
         failure = Failure.of(error, extractor.model_id)
-        letter = source.decoded.dead_letter(source.position, failure)
+        decoded, position = source
+        letter = decoded.dead_letter(position, failure)
         letter.attributes["failure_extractor_version"] = extractor.version
         return TaggedOutput(FAILURES, letter)
+
+
+def _unwanted(statuses: list[int | None], taken: range | None) -> set[int | None]:
+    """Of the statuses, those that the extractor does not take."""
+    if taken is None:
+        return set()
+    return {status for status in set(statuses) if status is not None and status not in taken}
 
 
 def _bytes(held: _Held) -> int:

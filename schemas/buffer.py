@@ -113,13 +113,27 @@ class RowBuffer(Generic[S]):
         source: S,
     ) -> None:
         """Take the rows of one envelope. Times in microseconds since 1970, UTC."""
+        counts, ids = [len(rows)], [envelope_id]
+        self.extend(rows, counts, ids, [event_time], [ingest_time], model_version, [source])
+
+    def extend(
+        self,
+        rows: Iterable[dict[str, Any]],
+        counts: Sequence[int],
+        envelope_ids: Sequence[str],
+        event_times: Sequence[int],
+        ingest_times: Sequence[int],
+        model_version: str,
+        sources: Iterable[S],
+    ) -> None:
+        """Take the rows of many envelopes, one after another; `counts` says how many each has."""
         self.rows += rows
-        self._counts.append(len(rows))
-        self._ids.append(envelope_id)
-        self._event_times.append(event_time)
-        self._ingest_times.append(ingest_time)
-        self._versions.append(model_version)
-        self._sources.append(source)
+        self._counts += counts
+        self._ids += envelope_ids
+        self._event_times += event_times
+        self._ingest_times += ingest_times
+        self._versions += [model_version] * len(counts)
+        self._sources += sources
 
     def flush(self) -> Flushed[S]:
         """Check everything taken, give it as one batch, and start anew."""

@@ -88,9 +88,8 @@ def envelopes(folder: Path) -> Iterator[Envelope]:
         with open(path, "rb") as stream:
             for message in read_archive(stream):
                 decoded = decode(message, 1 << 20)
-                assert decoded is not None
-                for _, _, envelope in decoded.envelopes():
-                    yield envelope
+                assert not isinstance(decoded, dict)
+                yield from decoded.envelopes()
 
 
 def test_every_flight_is_traffic_or_training_data(data: FlightData) -> None:

@@ -249,7 +249,7 @@ def test_the_plain_message_of_the_docs_is_one(monkeypatch: pytest.MonkeyPatch) -
     for message in json.loads(body.text)["messages"]:
         data = base64.b64decode(message["data"])
         sent.append(Message(data, message["attributes"], "1", 1_700_000_000_000_000))
-    found = [next(read.envelopes())[2] for item in sent if (read := decode(item, 1 << 20))]
+    found = [next(iter(read.envelopes())) for item in sent if (read := decode(item, 1 << 20))]
     [prediction, actual, by_rest] = found
     assert [envelope.kind for envelope in found] == ["prediction", "actual", "prediction"]
     assert {envelope.model_id for envelope in found} == {"payment-fraud"}

@@ -8,6 +8,8 @@ from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, NamedTuple, TypeVar
 
+import orjson
+
 from weighbridge.bodies import MAX_BODY_BYTES, parse_json, undo_encoding
 from weighbridge.errors import DecodeError
 from weighbridge.wire import Kind
@@ -166,7 +168,7 @@ class Envelope:
         """The request as JSON."""
         value = self._request
         if value is _UNPARSED:
-            value = self._request = self._parse(self.request_bytes)
+            value = self._request = self._parse(self._request_raw, self._origin.request_encoding)
         return value
 
     @property
@@ -174,7 +176,7 @@ class Envelope:
         """The response as JSON."""
         value = self._response
         if value is _UNPARSED:
-            value = self._response = self._parse(self.response_bytes)
+            value = self._response = self._parse(self._response_raw, self._origin.response_encoding)
         return value
 
     @property
@@ -182,7 +184,7 @@ class Envelope:
         """The context as JSON; {} if there is none."""
         value = self._context
         if value is _UNPARSED:
-            value = self._context = self._parse(self.context_bytes or b"{}")
+            value = self._context = self._parse(self.context_bytes or b"{}", "")
         return value
 
     @property
@@ -217,11 +219,13 @@ class Envelope:
             return body or b""
         return undo_encoding(body, encoding, self._origin.max_bytes)
 
-    def _parse(self, body: bytes) -> Any:
-        value, nan = parse_json(body)
-        if nan:
-            self._nan = True
-        return value
+    def _parse(self, raw: bytes | None, encoding: str) -> Any:
+        body = self._decoded(raw, encoding) if encoding else raw or b""
+        try:
+            return orjson.loads(body)  # here, as each call between costs as much as small bodies do
+        except ValueError:
+            value, self._nan = parse_json(body)
+            return value
 
     def __repr__(self) -> str:
         return f"<Envelope {self._envelope_id} of {self._origin.model_id}>"
