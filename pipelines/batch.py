@@ -57,6 +57,7 @@ class BatchRunner:
 
         Raises:
             WorkerFailed: a forked worker did not finish; nothing is committed.
+            WorkersGone: nor will another.
         """
         parts = self._extracted(files)
         found: dict[str, list[FileRef]] = {}

@@ -23,7 +23,7 @@ from pipelines.options import RunOptions
 from pipelines.pusher import Pusher
 from pipelines.retention import prune
 from pipelines.store import Store
-from pipelines.workers import WorkerFailed
+from pipelines.workers import WorkerFailed, WorkersGone
 from schemas import ConfigurationError, Stage
 
 MIN_WAIT_SECONDS, MAX_WAIT_SECONDS = 5.0, 600.0
@@ -91,6 +91,7 @@ class Follower:
 
         Raises:
             ConfigurationError: the source refuses us.
+            WorkersGone: no batch can be run any more.
         """
         with self._signals():
             for batch in self._journal.in_hand():
@@ -137,6 +138,8 @@ class Follower:
     def _attempt(self, batch: Batch) -> None:
         try:
             counted = self._batches.run(_present(batch))
+        except WorkersGone:  # each batch would fail; the next start goes on with this one
+            raise
         except Exception as error:
             wait = min(MAX_WAIT_SECONDS, MIN_WAIT_SECONDS * 2**batch.failures)
             self._journal.failed(batch, wait)
@@ -150,7 +153,8 @@ class Follower:
         self._files += len(batch.files)
         self._counts = merge([self._counts, counted])
         self._recent.append((time.monotonic(), self._envelopes()))
-        self._lag = time.time() - min(file.published for file in batch.files) / 1e9
+        if batch.files:  # none is left of a batch whose files were all replaced
+            self._lag = time.time() - min(file.published for file in batch.files) / 1e9
         if self._pusher is not None and any("rows_written" in n for n in counted.values()):
             self._pusher.notify()
         self._tell()

@@ -54,9 +54,10 @@ class Pusher:
         while not self._last.is_set():
             self._due.wait()
             self._due.clear()
-            self._deliver()
-            if not self.undelivered:
+            if self._deliver():
                 pause = 0.0
+                if self.undelivered:  # committed meanwhile: no outage
+                    self._due.set()
             else:
                 pause = min(MAX_PAUSE_SECONDS, 2 * pause or MIN_PAUSE_SECONDS)
                 self._last.wait(pause)
@@ -64,13 +65,15 @@ class Pusher:
         if self._due.is_set():
             self._deliver()
 
-    def _deliver(self) -> None:
+    def _deliver(self) -> bool:
+        """Whether there is nothing to wait for: all was sent, or some of it was."""
         try:
             pushed = self._push.deliver(wait=False)
             self.undelivered = self._push.pending_rows()
         except Exception as error:  # the outbox keeps everything
             _log.warning("pushing failed with %s; trying again", type(error).__name__)
-            return
+            return False
         found = {table: {"rows_pushed": rows} for table, rows in pushed.items()}
         found[UNKNOWN] = {"pushes_denied": int(self._push.denied)}
         self._counts = merge([self._counts, found])
+        return bool(pushed) or not self.undelivered

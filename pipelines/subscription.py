@@ -17,6 +17,7 @@ from pipelines.batches import InputFile, input_file
 from pipelines.journal import Journal
 from schemas import ConfigurationError
 from weighbridge.archive import SUFFIX, Message, read_archive, write_archive
+from weighbridge.wire import BATCH_CONTENT
 
 PULL_MESSAGES = 1000
 PULL_SECONDS = 30.0
@@ -64,9 +65,9 @@ class Subscription:
         if not received:
             return 0
         messages = _distinct(received)
-        ids = [m.attributes["batch_id"] for m in messages if "batch_id" in m.attributes]
+        ids = [id_ for m in messages if (id_ := _batch_id(m))]
         known = self._journal.seen(ids)
-        fresh = [m for m in messages if m.attributes.get("batch_id") not in known]
+        fresh = [m for m in messages if _batch_id(m) not in known]
         if fresh:
             file = self._write(fresh)
             self._journal.add([file], [id_ for id_ in ids if id_ not in known])
@@ -145,8 +146,14 @@ class Subscription:
             if file.path in recorded:
                 continue
             with open(file.path, "rb") as stream:
-                ids = [m.attributes.get("batch_id", "") for m in read_archive(stream)]
+                ids = [_batch_id(message) for message in read_archive(stream)]
             self._journal.add([file], filter(None, ids))
+
+
+def _batch_id(message: Any) -> str:
+    """Of a packed message; to others the attribute is one like any other."""
+    attributes = message.attributes
+    return attributes.get("batch_id", "") if attributes.get("content") == BATCH_CONTENT else ""
 
 
 def _distinct(received: list[Any]) -> list[Message]:
@@ -154,7 +161,7 @@ def _distinct(received: list[Any]) -> list[Message]:
     messages: dict[str, Message] = {}
     for one in received:
         message = one.message
-        key = message.attributes.get("batch_id") or f"message {message.message_id}"
+        key = _batch_id(message) or f"message {message.message_id}"
         if key not in messages:
             messages[key] = Message(
                 message.data,

@@ -106,7 +106,7 @@ class Tables:
         except NoSuchTableError:
             try:
                 self._create(name, schema)
-            except TableAlreadyExistsError:
+            except (TableAlreadyExistsError, CommitFailedException):  # another launcher's
                 return self._prepare(name, schema)
             return f"created table {name}"
         return _evolve(table, name, schema)

@@ -23,6 +23,10 @@ class WorkerFailed(Exception):
     """A worker raised something or died; its text holds no value of the input."""
 
 
+class WorkersGone(Exception):
+    """No worker can be forked any more: to be started again is all that helps."""
+
+
 class Workers(Generic[A, R]):
     """Calls a function in processes of their own, so that neither a crash nor a leak stays.
 
@@ -62,12 +66,13 @@ class Workers(Generic[A, R]):
 
         Raises:
             WorkerFailed: one of them failed. The others were waited for.
+            WorkersGone: the process that forks them has died.
         """
         try:
             self._pipe.send(list(arguments))
             outcomes = self._pipe.recv()
         except (EOFError, BrokenPipeError, ConnectionResetError):
-            raise WorkerFailed("the process that forks the workers has died") from None
+            raise WorkersGone("the process that forks the workers has died") from None
         results = []
         for data, status in outcomes:
             if data is None:

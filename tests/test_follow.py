@@ -12,6 +12,8 @@ from pyiceberg.exceptions import NoSuchTableError
 from sqlalchemy.exc import OperationalError
 from support import NOW, PACKAGES, Home, micros, packed, plain, scored, stored, write_package
 
+from pipelines.batches import input_file
+from pipelines.journal import Journal
 from weighbridge.archive import Message
 
 COMMAND = Path(sys.executable).with_name("weighbridge")
@@ -160,6 +162,19 @@ def test_one_unbounded_job_until_it_is_stopped(home: Home, emulator: Emulator) -
     assert status == 130, err
     assert "it is for trying out" in out
     assert "Traceback" not in err
+
+
+def test_a_batch_whose_files_were_replaced_is_none(home: Home) -> None:
+    path = home.put(packed("scores", [scored(0.5)]), name="a")
+    journal = Journal(home.folder / "follow.db")
+    journal.add([input_file(str(path))])
+    journal.begin(journal.waiting())
+    home.put(packed("scores", [scored(0.5)], first=1), name="a")
+    journal.add([input_file(str(path))])
+    journal.close()
+    status, _, err = watched(home, "--exit_when_idle", "100ms").end(None)
+    assert status == 0, err
+    assert ids(home) == ["pub-1:0"]
 
 
 POISON = """

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import eventually
 from support import NOW, Home, at, environment, packed, plain, scored
 
 from extractors import load_extractors
@@ -14,6 +15,7 @@ from pipelines.arize import ArizeAccess
 from pipelines.main import run
 from pipelines.outbox import Outbox
 from pipelines.push import Push
+from pipelines.pusher import Pusher
 from pipelines.receiver import ArizeReceiver, Fault
 from schemas import ConfigurationError
 
@@ -325,3 +327,23 @@ def test_the_key_is_in_no_file(home: Home, receiver: ArizeReceiver) -> None:
     for path in home.folder.rglob("*"):
         assert not path.is_file() or secret.encode() not in path.read_bytes()
     assert [row["outcome"] for row in home.deliveries()] == ["undelivered"]
+
+
+def test_a_pusher_delivers_what_is_left_and_what_comes(home: Home, receiver: ArizeReceiver) -> None:
+    def commit(first: int) -> None:
+        home.put(packed("scores", [scored(0.5, prefix=f"c{first}")], first=first), name=str(first))
+        run(home.arguments("--arize_url", "http://127.0.0.1:9"))  # nobody listens there
+
+    commit(0)
+    extractors = load_extractors(home.package)
+    pusher = Pusher(Push(home.folder, extractors, ArizeAccess(receiver.url)))
+    eventually(lambda: received(receiver) == ["c0-0"])
+    commit(1)
+    pusher.notify()
+    eventually(lambda: received(receiver) == ["c0-0", "c1-0"])
+    commit(2)
+    pusher.notify()
+    pusher.finish()
+    assert received(receiver) == ["c0-0", "c1-0", "c2-0"]
+    assert pusher.counts["scores"] == {"rows_pushed": 3}
+    assert pusher.undelivered == 0

@@ -282,7 +282,6 @@ def test_two_runs_at_once_over_overlapping_input_hold_each_row_once(
     ]
     for number, part in enumerate((packs[:4], packs[2:], packs[1:5])):
         home.put(*part, plain("scores", b"{", message_id="bad"), name=f"part{number}")
-    home.run(files=str(home.put(packs[0], name="first")))
     code = "import sys; from support import Home; from pathlib import Path; "
     code += "Home(Path(sys.argv[1])).run(files=sys.argv[2])"
     tests = Path(__file__).parent
