@@ -1,23 +1,62 @@
-"""One guarded call of an extractor: what it may give back, and what is wrong with anything else."""
+"""Guarded calls of an extractor: what it may give back, and what is wrong with anything else."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from itertools import islice
 from types import GeneratorType
-from typing import Any, TypeAlias
+from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
 from extractors._registry import Extractor
-from schemas.errors import DecodeError, ExtractError, RowValidationError
+from schemas.errors import DecodeError, ExtractError, RecordError, RowValidationError
 from schemas.failure import describe_exception, describe_refusal
-from schemas.guard import TimeLimit, TimeLimitReached
+from schemas.guard import Raised, TimeLimit, TimeLimitReached
 from weighbridge import Envelope
 
-Extracted: TypeAlias = tuple[Sequence[dict[str, Any]], bool]
-"""Rows of one envelope as dicts, and whether the row class has checked them already."""
 _DICTS = {dict}
+
+
+@dataclass(slots=True)
+class Taken:
+    """Rows of some envelopes of a message, one envelope after another.
+
+    Attributes:
+        rows: as dicts.
+        counts: how many each envelope has.
+        positions: of the envelopes among those that the extractor was called with.
+    """
+
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    counts: list[int] = field(default_factory=list)
+    positions: list[int] = field(default_factory=list)
+
+    def add(self, rows: list[dict[str, Any]], position: int) -> None:
+        """Take the rows of one more."""
+        self.rows += rows
+        self.counts.append(len(rows))
+        self.positions.append(position)
+
+
+@dataclass(slots=True)
+class Extracted:
+    """What became of the envelopes of a message.
+
+    Attributes:
+        unchecked: rows that the extractor gave as dicts.
+        checked: rows that it gave as instances of the row class, which has checked them.
+        empty: positions of envelopes without rows.
+        failed: positions of envelopes that are refused, and why.
+        with_nan: envelopes that hold NaN or Infinity, which JSON does not have.
+    """
+
+    unchecked: Taken = field(default_factory=Taken)
+    checked: Taken = field(default_factory=Taken)
+    empty: list[int] = field(default_factory=list)
+    failed: list[tuple[int, RecordError]] = field(default_factory=list)
+    with_nan: int = 0
 
 
 class ExtractorCalls:
@@ -36,35 +75,39 @@ class ExtractorCalls:
         self._seconds = extractor.settings.timeout.total_seconds()
         self._limit = limit
 
-    def extract(self, envelope: Envelope) -> Extracted:
-        """The rows of one envelope.
+    def extract(self, envelopes: Iterable[Envelope]) -> Extracted:
+        """The rows of envelopes, and the errors of those that give none as they should.
+
+        An error is a `DecodeError` if a body that the extractor asked for is broken, an
+        `ExtractError` if it raised something, took too long, or gave what are no rows or too many,
+        and a `RowValidationError` if its row class refused in the constructor.
 
         Raises:
-            DecodeError: a body that the extractor asked for is broken.
-            ExtractError: the extractor raised something, took too long, or gave what are no rows,
-                or too many.
-            RowValidationError: its row class refused in the constructor.
+            KeyboardInterrupt: as it is.
         """
-        try:
-            items = self._limit.call(self._list, envelope, self._seconds)
-        except (DecodeError, KeyboardInterrupt):
-            raise
-        except TimeLimitReached:
-            raise ExtractError(
-                f"took longer than {self._seconds:g} s", error="TimeLimitReached"
-            ) from None
-        except ValidationError as error:
-            raise self._refused(error) from None
-        except BaseException as error:  # whatever the extractor's own code does, also sys.exit
-            raise self._raised(error) from None
-        if isinstance(items, ExtractError):
-            raise items
-        kinds = set(map(type, items))
-        if kinds == _DICTS:
-            return items, False
-        if kinds == self._rows or all(issubclass(kind, self._row) for kind in kinds):
-            return [item.__dict__ for item in items], True
-        return self._mixed(items)
+        found = Extracted()
+        self._with_nan = 0
+        taken = Taken()
+        rows, counts, positions = taken.rows, taken.counts, taken.positions
+        outcomes = self._limit.each(self._list, envelopes, self._seconds)
+        for position, items in enumerate(outcomes):
+            if not isinstance(items, list):
+                found.failed.append((position, self._error(items)))
+            elif items:
+                rows += items
+                counts.append(len(items))
+                positions.append(position)
+            else:
+                found.empty.append(position)
+        found.with_nan = self._with_nan
+        kinds = set(map(type, rows))
+        if kinds <= _DICTS:
+            found.unchecked = taken
+        elif kinds == self._rows or all(issubclass(kind, self._row) for kind in kinds):
+            found.checked = Taken([row.__dict__ for row in rows], counts, positions)
+        else:
+            self._sort(taken, found)
+        return found
 
     def _list(self, envelope: Envelope) -> list[Any] | ExtractError:
         # Our own errors are returned, as one that the extractor raises may quote the input.
@@ -76,9 +119,25 @@ class ExtractorCalls:
             return ExtractError(
                 f"gave more than {self._most} rows, ModelSettings.max_rows_per_envelope"
             )
+        if envelope.used_nan:
+            self._with_nan += 1
         return items
 
-    def _mixed(self, items: list[Any]) -> Extracted:
+    def _sort(self, taken: Taken, found: Extracted) -> None:
+        """Envelope by envelope, where some rows are no dicts and some no instances."""
+        end = 0
+        for position, count in zip(taken.positions, taken.counts):
+            start, end = end, end + count
+            items: list[Any] = taken.rows[start:end]
+            if set(map(type, items)) == _DICTS:
+                found.unchecked.add(items, position)
+                continue
+            try:
+                found.checked.add(self._instances(items), position)
+            except RecordError as error:
+                found.failed.append((position, error))
+
+    def _instances(self, items: list[Any]) -> list[dict[str, Any]]:
         rows = []
         for position, item in enumerate(items):
             if isinstance(item, dict):
@@ -94,9 +153,23 @@ class ExtractorCalls:
                     detail=f"row {position}",
                 )
             rows.append(item.__dict__)
-        return rows, True
+        return rows
 
-    def _refused(self, error: ValidationError) -> Exception:
+    def _error(self, outcome: ExtractError | Raised) -> RecordError:
+        if isinstance(outcome, ExtractError):
+            return outcome
+        error = outcome.error
+        if isinstance(error, KeyboardInterrupt):
+            raise error
+        if isinstance(error, DecodeError):
+            return error
+        if isinstance(error, TimeLimitReached):
+            return ExtractError(f"took longer than {self._seconds:g} s", error="TimeLimitReached")
+        if isinstance(error, ValidationError):
+            return self._refused(error)
+        return self._raised(error)
+
+    def _refused(self, error: ValidationError) -> RecordError:
         if error.title != (self._row.model_config.get("title") or self._row.__name__):
             return self._raised(error)
         return RowValidationError(describe_refusal(error, self._row))

@@ -78,10 +78,8 @@ def rows_of(extract: Callable[[Envelope], Iterable[Any]], envelope: Envelope) ->
     """
     entry = _entry(extract, envelope)
     found, _ = _run(entry, envelope)
-    rows, checked = found
-    if checked:
-        return [entry.row.model_construct(**row) for row in rows]
-    return [entry.row.model_validate(row) for row in rows]
+    checked = [entry.row.model_construct(**row) for row in found.checked.rows]
+    return checked or [entry.row.model_validate(row) for row in found.unchecked.rows]
 
 
 @dataclass(frozen=True)
@@ -160,19 +158,22 @@ def _entry(function: Callable[..., Any], envelope: Envelope) -> Extractor:
 def _run(entry: Extractor, envelope: Envelope) -> tuple[Extracted, pa.RecordBatch | None]:
     """The rows of an envelope as extracted, and as they would be written."""
     if entry.statuses is not None and envelope.status not in (None, *entry.statuses):
-        return ((), True), None
+        return Extracted(), None
     limit = TimeLimit()
     try:
-        found = ExtractorCalls(entry, limit).extract(envelope)
+        found = ExtractorCalls(entry, limit).extract([envelope])
     finally:
         limit.close()
-    rows, checked = found
+    for _, error in found.failed:
+        raise error
+    checked = bool(found.checked.rows)
     buffer: RowBuffer[None] = RowBuffer(entry.shape(), checked)
+    rows = found.checked.rows or found.unchecked.rows
     micros = envelope.event_micros
     buffer.add(rows, envelope.envelope_id, micros, micros, envelope.model_version, None)
     flushed = buffer.flush()
-    for _, error in flushed.refused:
-        raise error
+    for _, refusal in flushed.refused:
+        raise refusal
     return found, flushed.batch
 
 

@@ -151,8 +151,9 @@ class _Packed:
             batch["context_encoding"],
             limit,
         )
+        # The largest of each kind: what is below the limit with these has none above it.
         sizes = sum(
-            max((len(body) for body in batch[part] if body is not None), default=0)
+            max(map(len, filter(None, batch[part])), default=0)
             for part in ("request", "response", "context")
         )
         times = self.times

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Iterator, Sequence
-from itertools import repeat
+from itertools import compress, repeat
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import apache_beam as beam
@@ -15,7 +15,7 @@ from apache_beam.utils.timestamp import MIN_TIMESTAMP
 from apache_beam.utils.windowed_value import WindowedValue
 
 from extractors import Extractor, Extractors
-from extractors._calls import ExtractorCalls
+from extractors._calls import ExtractorCalls, Taken
 from extractors._registry import MODEL_ID
 from pipelines.decode import MAX_TIME, Decoded, decode, whole_dead_letter
 from pipelines.ledger import HEARTBEATS, SKIPPED, heartbeat_rows, record_batch, skipped_row
@@ -83,32 +83,6 @@ class ExtractRows(beam.PTransform[Any, Any]):
 
 _Source: TypeAlias = tuple[Decoded, int]
 """A message, and the position of one of its envelopes."""
-
-
-class _Taken:
-    """Rows of one message, on their way to a buffer."""
-
-    __slots__ = ("counts", "positions", "rows")
-
-    def __init__(self) -> None:
-        self.rows: list[dict[str, Any]] = []
-        self.counts: list[int] = []
-        self.positions: list[int] = []
-
-    def add(self, rows: Sequence[dict[str, Any]], position: int) -> None:
-        self.rows += rows
-        self.counts.append(len(rows))
-        self.positions.append(position)
-
-    def hand_over(self, decoded: Decoded, buffer: RowBuffer[_Source]) -> None:
-        ids, times, positions = decoded.ids, decoded.times, self.positions
-        if len(positions) < len(ids):
-            ids = [ids[position] for position in positions]
-            times = [times[position] for position in positions]
-        published = decoded.message.publish_time
-        ingested = times if published is None else [published] * len(times)
-        sources = zip(repeat(decoded), positions)
-        buffer.extend(self.rows, self.counts, ids, times, ingested, decoded.model_version, sources)
 
 
 class _Held:
@@ -222,50 +196,49 @@ class _ExtractRowsFn(beam.DoFn):
         return route
 
     def _extract(self, decoded: Decoded, route: _Route) -> Iterator[Any]:
-        extractor, extract = route.extractor, route.calls.extract
-        published = decoded.message.publish_time
-        latest = MAX_TIME if published is None else published + self._max_future
-        careful = decoded.suspicious or max(decoded.times, default=0) > latest
-        unwanted = _unwanted(decoded.statuses, extractor.statuses)
-        objects, dicts = _Taken(), _Taken()
-        skip = self._skipped.rows
+        extractor, skip = route.extractor, self._skipped.rows
         already = len(skip)
-        nan = 0
-        for position, envelope in enumerate(decoded.envelopes()):
-            if unwanted and envelope.status in unwanted:
-                time = decoded.times[position]
-                skip.append(skipped_row(envelope, time, published, "status"))
-                continue
-            try:
-                if careful:
-                    self._check(decoded, position, latest)
-                rows, checked = extract(envelope)
-            except RecordError as error:
-                yield self._dead_letter((decoded, position), extractor, error)
-                continue
-            if envelope.used_nan:
-                nan += 1
-            if rows:
-                (objects if checked else dicts).add(rows, position)
-            else:
-                time = decoded.times[position]
-                skip.append(skipped_row(envelope, time, published, "no_rows"))
-        objects.hand_over(decoded, route.checked)
-        dicts.hand_over(decoded, route.unchecked)
+        wanted: Sequence[int] = range(len(decoded.ids))
+        envelopes = decoded.envelopes()
+        refusals = self._refusals(decoded)
+        unwanted = _unwanted(decoded.statuses, extractor.statuses)
+        if refusals or unwanted:
+            by_status = [decoded.statuses[position] in unwanted for position in wanted]
+            skip += (skipped_row(decoded, i, "status") for i in compress(wanted, by_status))
+            for position in [p for p in refusals if not by_status[p]]:
+                yield self._dead_letter((decoded, position), extractor, refusals[position])
+            chosen = [not by_status[p] and p not in refusals for p in wanted]
+            wanted, envelopes = list(compress(wanted, chosen)), compress(envelopes, chosen)
+        found = route.calls.extract(envelopes)
+        for index, error in found.failed:
+            yield self._dead_letter((decoded, wanted[index]), extractor, error)
+        skip += (skipped_row(decoded, wanted[index], "no_rows") for index in found.empty)
+        for taken, buffer in ((found.checked, route.checked), (found.unchecked, route.unchecked)):
+            if taken.rows:
+                _hand_over(decoded, wanted, taken, buffer)
         table = extractor.table
         counter(table, "envelopes_decoded").inc(len(decoded.ids))
-        counter(table, "rows_extracted").inc(len(objects.rows) + len(dicts.rows))
+        counter(table, "rows_extracted").inc(len(found.checked.rows) + len(found.unchecked.rows))
         if len(skip) > already:
             counter(table, "envelopes_skipped").inc(len(skip) - already)
-        if nan:
-            counter(table, "payloads_with_nan").inc(nan)
+        if found.with_nan:
+            counter(table, "payloads_with_nan").inc(found.with_nan)
 
-    def _check(self, decoded: Decoded, position: int, latest: int) -> None:
-        refusal = decoded.refusal(position)
-        if refusal is not None:
-            raise refusal
-        if decoded.times[position] > latest:
-            raise RowValidationError("event_time is further ahead than --max_future")
+    def _refusals(self, decoded: Decoded) -> dict[int, RecordError]:
+        """Envelopes that no extractor may see, by position."""
+        published, times = decoded.message.publish_time, decoded.times
+        latest = MAX_TIME if published is None else published + self._max_future
+        if not decoded.suspicious and max(times, default=0) <= latest:
+            return {}
+        found: dict[int, RecordError] = {}
+        for position, time in enumerate(times):
+            refusal = decoded.refusal(position)
+            if refusal is not None:
+                found[position] = refusal
+            elif time > latest:
+                cause = "event_time is further ahead than --max_future"
+                found[position] = RowValidationError(cause)
+        return found
 
     def _flush(self, route: _Route, buffer: RowBuffer[_Source]) -> Iterator[Any]:
         flushed = buffer.flush()
@@ -318,6 +291,20 @@ class _ExtractRowsFn(beam.DoFn):
         letter = decoded.dead_letter(position, failure)
         letter.attributes["failure_extractor_version"] = extractor.version
         return TaggedOutput(FAILURES, letter)
+
+
+def _hand_over(
+    decoded: Decoded, wanted: Sequence[int], taken: Taken, buffer: RowBuffer[_Source]
+) -> None:
+    positions, ids, times = taken.positions, decoded.ids, decoded.times
+    if len(positions) < len(ids):
+        positions = [wanted[index] for index in positions]
+        ids = [ids[position] for position in positions]
+        times = [times[position] for position in positions]
+    published = decoded.message.publish_time
+    ingested = times if published is None else [published] * len(times)
+    sources = zip(repeat(decoded), positions)
+    buffer.extend(taken.rows, taken.counts, ids, times, ingested, decoded.model_version, sources)
 
 
 def _unwanted(statuses: list[int | None], taken: range | None) -> set[int | None]:

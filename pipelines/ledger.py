@@ -7,9 +7,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipelines.decode import MAX_TIME, MIN_TIME
+from pipelines.decode import MAX_TIME, MIN_TIME, Decoded
 from schemas.arrow import TIME
-from weighbridge import Envelope
 
 PLATFORM = "weighbridge"
 DELIVERIES, SKIPPED, HEARTBEATS = (
@@ -82,21 +81,21 @@ SCHEMAS = {
 }
 
 
-def skipped_row(
-    envelope: Envelope, time: int, published: int | None, reason: str
-) -> tuple[Any, ...]:
+def skipped_row(decoded: Decoded, position: int, reason: str) -> tuple[Any, ...]:
     """A row of `skipped`; an event time that no table can hold becomes the publish time."""
+    envelope_id, time = decoded.ids[position], decoded.times[position]
+    published = decoded.message.publish_time
     moment = time if MIN_TIME <= time <= MAX_TIME else published or 0
     return (
-        envelope.envelope_id,
-        f"{envelope.envelope_id}:0",
+        envelope_id,
+        f"{envelope_id}:0",
         moment,
         moment if published is None else published,
-        envelope.model_id,
-        envelope.kind,
-        envelope.model_version,
+        decoded.model_id,
+        decoded.kind,
+        decoded.model_version,
         reason,
-        envelope.status,
+        decoded.statuses[position],
     )
 
 

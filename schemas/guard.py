@@ -5,8 +5,8 @@ from __future__ import annotations
 import ctypes
 import threading
 import time
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple, TypeVar
 
 A = TypeVar("A")
 R = TypeVar("R")
@@ -16,6 +16,12 @@ TICK_SECONDS = 0.1
 
 class TimeLimitReached(BaseException):
     """Raised inside a call that takes too long. No `except Exception` in it catches this."""
+
+
+class Raised(NamedTuple):
+    """What a call raised, instead of a result."""
+
+    error: BaseException
 
 
 class TimeLimit:
@@ -35,27 +41,37 @@ class TimeLimit:
         self._watcher = threading.Thread(target=self._watch, daemon=True, name="weighbridge-limit")
         self._watcher.start()
 
-    def call(self, function: Callable[[A], R], argument: A, seconds: float) -> R:
-        """The function's result.
+    def each(
+        self, function: Callable[[A], R], arguments: Iterable[A], seconds: float
+    ) -> Iterator[R | Raised]:
+        """For each argument the function's result, or what it raised.
 
-        Raises:
-            TimeLimitReached: it took longer than `seconds`.
-            Exception: whatever the function raises.
+        Many calls in one generator, as what surrounds a call costs as much as a small one.
+
+        Args:
+            function: called once for each argument.
+            arguments: taken one by one, outside of the limit.
+            seconds: for each call; one that takes longer has raised `TimeLimitReached`.
         """
         self._thread_id = threading.get_ident()
-        try:
-            # A fresh tuple a call: the watcher tells calls apart by it, and the clock stays unread.
-            self._running = (argument, seconds)
+        for argument in arguments:
+            outcome: R | Raised
             try:
-                return function(argument)
-            finally:
+                # A fresh tuple a call: the watcher tells calls apart by it, and no clock is read.
+                self._running = (argument, seconds)
+                try:
+                    outcome = function(argument)
+                finally:
+                    self._running = None
+                    if self._fired:
+                        self._settle()
+            except TimeLimitReached as error:
                 self._running = None
-                if self._fired:
-                    self._settle()
-        except TimeLimitReached:
-            self._running = None
-            self._settle()
-            raise
+                self._settle()
+                outcome = Raised(error)
+            except BaseException as error:  # whatever other people's code does, also sys.exit
+                outcome = Raised(error)
+            yield outcome
 
     def close(self) -> None:
         """End the watching thread."""

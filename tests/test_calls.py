@@ -10,7 +10,7 @@ import pytest
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from extractors import Envelope, Extractor, ModelSettings, Row
-from extractors._calls import Extracted, ExtractorCalls
+from extractors._calls import ExtractorCalls, Taken
 from extractors.testing import envelope
 from schemas import DecodeError, ExtractError, Failure, RecordError, RowValidationError
 from schemas.guard import TimeLimit
@@ -61,17 +61,25 @@ def limit() -> Iterator[TimeLimit]:
     limit.close()
 
 
-Call = Callable[[Callable[[Envelope], Any]], Extracted]
+Call = Callable[[Callable[[Envelope], Any]], tuple[list[dict[str, Any]], bool]]
+"""Gives the rows of one envelope, and whether the row class has checked them; raises its error."""
 
 
 @pytest.fixture
 def call(limit: TimeLimit) -> Call:
-    def call(function: Callable[[Envelope], Any], row: type[Row] = Number) -> Extracted:
+    def call(
+        function: Callable[[Envelope], Any], row: type[Row] = Number
+    ) -> tuple[list[dict[str, Any]], bool]:
         entry = Extractor("m", "prediction", row, "untyped", SETTINGS, function, None)
         captured = envelope(
             request={"text": CANARY, "number": 4711, CANARY: 1}, response=b"{nonsense"
         )
-        return ExtractorCalls(entry, limit).extract(captured)
+        found = ExtractorCalls(entry, limit).extract([captured])
+        for position, error in found.failed:
+            assert position == 0
+            raise error
+        assert found.empty == ([] if found.checked.rows or found.unchecked.rows else [0])
+        return found.checked.rows or found.unchecked.rows, bool(found.checked.rows)
 
     return call
 
@@ -106,7 +114,7 @@ def test_anything_that_can_be_gone_through_will_do(call: Call, container: Any) -
 
 @pytest.mark.parametrize("nothing", [(), [], set(), iter(())])
 def test_no_rows_are_no_failure(call: Call, nothing: Any) -> None:
-    assert call(lambda envelope: nothing) == ([], True)
+    assert call(lambda envelope: nothing) == ([], False)
 
 
 class Dictionary(dict[str, Any]):
@@ -117,6 +125,26 @@ def test_rows_and_dicts_may_be_mixed(call: Call) -> None:
     found = call(lambda envelope: [Number(number=1), {"number": 2}, Dictionary(number=3)])
     assert found[1]
     assert [row["number"] for row in found[0]] == [1, 2, 3]
+
+
+def test_envelopes_of_one_message_go_separate_ways(limit: TimeLimit) -> None:
+    def extract(envelope: Envelope) -> Iterator[Any]:
+        for kind, number in envelope.request:
+            yield {"n": Number, "d": dict}[kind](number=number)
+
+    n, d, x = "ndx"
+    bodies = [[(n, 1)], [], [(d, 2), (d, 3)], [(n, 4), (d, 5)], [(x, 6)], [(n, 7), (d, CANARY)]]
+    whole = [envelope(request=body) for body in bodies]
+    entry = Extractor("m", "prediction", Number, "untyped", SETTINGS, extract, None)
+    calls = ExtractorCalls(entry, limit)
+    found = calls.extract(iter(whole))
+    assert found.unchecked == Taken([{"number": 2}, {"number": 3}], [2], [2])
+    assert [row["number"] for row in found.checked.rows] == [1, 4, 5]
+    assert (found.checked.counts, found.checked.positions) == ([1, 2], [0, 3])
+    assert found.empty == [1]
+    assert [(i, error.stage) for i, error in found.failed] == [(4, "extract"), (5, "validate")]
+    assert calls.extract([whole[2], whole[2]]).unchecked.positions == [0, 1]
+    assert calls.extract([whole[0], whole[0]]).checked.counts == [1, 1]
 
 
 @pytest.mark.parametrize(

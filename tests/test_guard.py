@@ -6,11 +6,12 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from schemas import guard
-from schemas.guard import TICK_SECONDS, TimeLimit, TimeLimitReached
+from schemas.guard import TICK_SECONDS, Raised, TimeLimit, TimeLimitReached
 
 
 @pytest.fixture
@@ -18,6 +19,13 @@ def limit() -> Iterator[TimeLimit]:
     limit = TimeLimit()
     yield limit
     limit.close()
+
+
+def called(limit: TimeLimit, function: Any, argument: Any, seconds: float) -> Any:
+    [outcome] = limit.each(function, [argument], seconds)
+    if isinstance(outcome, Raised):
+        raise outcome.error
+    return outcome
 
 
 def loop(_: object) -> None:
@@ -33,22 +41,22 @@ def spin(seconds: float) -> str:
 
 
 def test_a_quick_call_gives_its_result(limit: TimeLimit) -> None:
-    assert limit.call(lambda text: text.upper(), "a", 1.0) == "A"
+    assert called(limit, lambda text: text.upper(), "a", 1.0) == "A"
 
 
 def test_an_exception_of_the_call_passes(limit: TimeLimit) -> None:
     with pytest.raises(ZeroDivisionError):
-        limit.call(lambda number: 1 // number, 0, 1.0)
+        called(limit, lambda number: 1 // number, 0, 1.0)
 
 
 def test_a_call_without_end_is_ended_after_its_own_limit(limit: TimeLimit) -> None:
     for seconds in (0.2, 0.5):
         started = time.monotonic()
         with pytest.raises(TimeLimitReached):
-            limit.call(loop, None, seconds)
+            called(limit, loop, None, seconds)
         taken = time.monotonic() - started
         assert taken >= seconds - TICK_SECONDS
-    assert limit.call(spin, 0.01, 0.2) == "done"
+    assert called(limit, spin, 0.01, 0.2) == "done"
 
 
 def test_except_exception_does_not_catch_it(limit: TimeLimit) -> None:
@@ -60,7 +68,7 @@ def test_except_exception_does_not_catch_it(limit: TimeLimit) -> None:
                 continue
 
     with pytest.raises(TimeLimitReached):
-        limit.call(stubborn, None, 0.2)
+        called(limit, stubborn, None, 0.2)
     assert TimeLimitReached.__mro__ == (TimeLimitReached, BaseException, object)
 
 
@@ -75,7 +83,7 @@ def test_a_call_that_swallows_it_is_ended_the_next_time(limit: TimeLimit) -> Non
         loop(None)
 
     with pytest.raises(TimeLimitReached):
-        limit.call(swallows_once, None, 0.2)
+        called(limit, swallows_once, None, 0.2)
     assert caught == [TimeLimitReached]
 
 
@@ -132,7 +140,7 @@ def test_calls_that_end_just_at_the_limit_never_leak_it(restless: None, threads:
                 # From shorter than the limit to longer, so that many end while the watcher fires.
                 function = chance.choice((spin, ends_as_it_likes, swallows))
                 try:
-                    outcomes[limit.call(function, chance.uniform(0.0004, 0.003), 0.0005)] += 1
+                    outcomes[called(limit, function, chance.uniform(0.0004, 0.003), 0.0005)] += 1
                 except TimeLimitReached:
                     outcomes["ended"] += 1
                 except KeyError:
@@ -159,7 +167,7 @@ def test_two_threads_have_limits_of_their_own() -> None:
     def work(name: str, call: object) -> None:
         limit = TimeLimit()
         try:
-            results[name] = limit.call(call, 0.6, 0.3)  # type: ignore[arg-type]
+            results[name] = called(limit, call, 0.6, 0.3)  # type: ignore[arg-type]
         except TimeLimitReached:
             results[name] = "ended"
         finally:
