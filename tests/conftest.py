@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import shutil
-import socket
-import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import settings
+
+from benchmarks.emulator import NoEmulator
+from benchmarks.emulator import emulator as started
 
 settings.register_profile("weighbridge", deadline=None)  # other work on the machine is no failure
 settings.load_profile("weighbridge")
@@ -66,45 +65,8 @@ class Emulator:
 @pytest.fixture(scope="session")
 def emulator() -> Iterator[Emulator]:
     """Google's Pub/Sub emulator on a free port, in a process of its own."""
-    import grpc
-    from google.pubsub_v1 import PublisherClient, SubscriberClient
-    from google.pubsub_v1.services.publisher.transports import PublisherGrpcTransport
-    from google.pubsub_v1.services.subscriber.transports import SubscriberGrpcTransport
-
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    # Small and quick to start: it serves a few hundred messages.
-    java = ["java", "-Xmx256m", "-XX:TieredStopAtLevel=1", "-jar", str(_emulator_jar())]
-    process = subprocess.Popen(
-        [*java, "--host=127.0.0.1", f"--port={port}"],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    host = f"127.0.0.1:{port}"
-    channel = grpc.insecure_channel(host, options=[("grpc.max_reconnect_backoff_ms", 100)])
     try:
-        ready = grpc.channel_ready_future(channel)
-        eventually(lambda: ready.done() or process.poll() is not None, 60)
-        assert process.poll() is None, f"the emulator ended with {process.returncode}"
-        yield Emulator(
-            host,
-            PublisherClient(transport=PublisherGrpcTransport(channel=channel)),
-            SubscriberClient(transport=SubscriberGrpcTransport(channel=channel)),
-        )
-    finally:
-        channel.close()
-        process.terminate()
-        process.wait(10)
-
-
-def _emulator_jar() -> Path:
-    if shutil.which("java") is None:
-        pytest.skip("java is not installed, which the Pub/Sub emulator needs")
-    gcloud = shutil.which("gcloud")
-    roots = [Path(gcloud).resolve().parents[1]] if gcloud else []
-    roots += [at / "google-cloud-sdk" for at in (Path("/usr/lib"), Path("/opt"), Path.home())]
-    for root in roots:
-        for jar in root.glob("platform/pubsub-emulator/lib/cloud-pubsub-emulator-*-all.jar"):
-            return jar
-    pytest.skip("the emulator is not installed: gcloud components install pubsub-emulator")
+        with started(heap="256m") as running:
+            yield Emulator(running.host, running.publisher, running.subscriber)
+    except NoEmulator as missing:
+        pytest.skip(str(missing))

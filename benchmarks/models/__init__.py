@@ -1,0 +1,1 @@
+"""Extractors under measurement: each folder here is a package for `--extractors_package`."""

@@ -1,0 +1,1 @@
+"""Ten models whose extractor gives dicts."""

@@ -1,0 +1,1 @@
+"""As many models as an environment variable says, whose extractor gives dicts."""
