@@ -176,9 +176,8 @@ def mentioned(names: Any, text: str) -> list[str]:
     return sorted(name for name in names if name not in code)
 
 
-@pytest.mark.parametrize(
-    "name", ["docs/adding-a-model.md", pytest.param("docs/operations.md", marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["docs/adding-a-model.md", "docs/operations.md"])
 def test_a_page_that_is_followed_shows_what_happens(name: str, walk: Walk) -> None:
     if name == "docs/operations.md":
         for block in blocks(ROOT / FOLLOWED[0]):

@@ -129,6 +129,7 @@ def test_a_subscription_becomes_rows_and_files(home: Home, emulator: Emulator) -
     assert kept[0].data == again.data
 
 
+@pytest.mark.slow
 def test_two_homes_share_a_subscription(home: Home, tmp_path: Path, emulator: Emulator) -> None:
     topic, subscription = emulator.topic()
     other = Home(tmp_path / "other")

@@ -118,6 +118,7 @@ def finish(followed: Sequence[Followed], idle: str) -> None:
         assert life.left_no_process()
 
 
+@pytest.mark.slow
 def test_a_follower_of_a_folder(tmp_path: Path, receiver: ArizeReceiver) -> None:
     story, random = Story("a follower of a folder"), Random(f"folder {SEED}")
     folder = Folder(tmp_path / "in", Random(f"names {SEED}"))
