@@ -1,0 +1,142 @@
+"""The ASGI middleware: captures what passes, and changes nothing but one header of the answer."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable, Collection
+from contextlib import suppress
+from typing import TypeAlias
+
+from weighbridge.attached import current
+from weighbridge.exchange import Exchange, Message
+from weighbridge.log import log_once
+from weighbridge.model_of import Model, ModelOf, Scope, from_path
+from weighbridge.publisher import EnvelopePublisher
+
+Receive: TypeAlias = Callable[[], Awaitable[Message]]
+Send: TypeAlias = Callable[[Message], Awaitable[None]]
+ASGIApp: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+_TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+
+
+class CaptureMiddleware:
+    """Hands each request to a model, and its answer, to a publisher.
+
+    Args:
+        app: the ASGI application.
+        publisher: where envelopes go. Closing it is up to the service.
+        model: the model id, or a function from the scope to a model id or `Model`; where that says
+            None nothing is captured. Default: the paths of `INFERENCE_PATHS`.
+        model_version: the version, or a function from the scope; a path's version comes first.
+        sampling_key: a function from the scope to what sampling is sticky by.
+        methods: the HTTP methods that are captured.
+        id_header: the header of the answer that carries the envelope's id; None: no header.
+
+    Raises:
+        ValueError: `id_header` is no name of a header.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        publisher: EnvelopePublisher,
+        *,
+        model: str | ModelOf | None = None,
+        model_version: str | Callable[[Scope], str | None] = "",
+        sampling_key: Callable[[Scope], str | None] | None = None,
+        methods: Collection[str] = ("POST", "PUT", "PATCH"),
+        id_header: str | None = "x-envelope-id",
+    ) -> None:
+        if id_header is not None and not _TOKEN.fullmatch(id_header):
+            raise ValueError(f"id_header: {id_header!r} is no name of a header")
+        self.app = app
+        self._publisher = publisher
+        self._model = from_path() if model is None else model
+        self._version = model_version
+        self._sampling_key = sampling_key
+        self._methods = frozenset(method.upper() for method in methods)
+        self._id_header = None if id_header is None else id_header.lower().encode()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Run the app, and record its exchange if it is one with a model."""
+        exchange = self._exchange(scope)
+        if exchange is None:
+            await self.app(scope, receive, send)
+            return
+        token = current.set(exchange.attached)
+        try:
+            await self.app(scope, _watched_receive(exchange, receive), self._send(exchange, send))
+        except BaseException as error:
+            _finish(exchange, error)
+            raise
+        else:
+            _finish(exchange)
+        finally:
+            with suppress(ValueError):  # a coroutine may be closed from another context
+                current.reset(token)
+
+    def _exchange(self, scope: Scope) -> Exchange | None:
+        try:
+            if scope["type"] != "http" or scope["method"] not in self._methods:
+                return None
+            model = self._model if isinstance(self._model, str) else self._model(scope)
+            if model is None:
+                return None
+            if isinstance(model, str):
+                model = Model(model)
+            if not model.version:
+                version = self._version if isinstance(self._version, str) else self._version(scope)
+                model = Model(model.id, version or "")
+            key = None if self._sampling_key is None else self._sampling_key(scope)
+            return Exchange(self._publisher, model, key, scope)
+        except Exception as error:
+            log_once("record", error)
+            return None
+
+    def _send(self, exchange: Exchange, send: Send) -> Send:
+        async def watched(message: Message) -> None:
+            if exchange.done:
+                await send(message)
+                return
+            last, kind = False, ""
+            try:
+                kind = message["type"]
+                last = exchange.leaving(message)
+                if kind == "http.response.start" and self._id_header is not None:
+                    message = exchange.with_id(message, self._id_header)
+            except Exception as error:
+                log_once("record", error)
+            try:
+                await send(message)
+            except OSError:
+                # Of other messages it may mean that a file is not there.
+                if kind in ("http.response.start", "http.response.body"):
+                    exchange.client_gone()
+                raise
+            if last:
+                _finish(exchange)
+
+        return watched
+
+
+def _watched_receive(exchange: Exchange, receive: Receive) -> Receive:
+    async def watched() -> Message:
+        message = await receive()
+        if not exchange.done:
+            try:
+                exchange.arrived(message)
+            except Exception as error:
+                log_once("record", error)
+        return message
+
+    return watched
+
+
+def _finish(exchange: Exchange, error: BaseException | None = None) -> None:
+    if not exchange.done:
+        exchange.done = True
+        try:
+            exchange.capture(error)
+        except Exception as failure:
+            log_once("record", failure)
