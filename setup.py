@@ -51,7 +51,7 @@ setup(
         "numpy>=2",
         "orjson>=3.9",
         "pandas>=2.2,<3",
-        "pyarrow>=16",
+        "pyarrow>=20",
         "pydantic>=2.11,<3",
         "pyiceberg[pyiceberg-core,sql-sqlite]>=0.12,<0.13",
         "rich>=13",
