@@ -18,6 +18,7 @@ TEST = [
     "httpx2>=2",
     "hypothesis>=6.100",
     "mypy>=1.13",
+    "opentelemetry-sdk>=1.27",
     "pytest>=8",
     "ruff>=0.9",
 ]

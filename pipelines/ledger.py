@@ -70,7 +70,7 @@ HEARTBEATS_SCHEMA = pa.schema(
         _field("served", pa.int64(), "envelopes since the publisher started, as all counts"),
         _field("sampled_out", pa.int64()),
         _field("dropped", pa.map_(pa.string(), pa.int64()), "by cause"),
-        _field("spooled", pa.int64()),
+        _field("spooled", pa.int64(), "in the spool at that moment"),
         _field("published", pa.int64()),
     ]
 )

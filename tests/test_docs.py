@@ -35,7 +35,7 @@ from schemas.arize import MODEL_TYPES
 from schemas.row import STAMPED
 from weighbridge import Envelope, wire
 from weighbridge.archive import Message
-from weighbridge.publisher import CAUSES
+from weighbridge.counts import CAUSES
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any, Final, TypeAlias
 
 import orjson
 
-from weighbridge.wire import Batch, Kind
+from weighbridge.wire import CUT_CONTEXT, Batch, Kind
 
+JSON = "application/json"
+KEPT_HEADERS = (
+    "content-encoding",
+    "content-type",
+    "traceparent",
+    "user-agent",
+    "x-request-id",
+)
+"""Those that are captured if the service names no others."""
 NEVER_CAPTURED = frozenset(
     [
         "api-key",
@@ -22,72 +31,136 @@ NEVER_CAPTURED = frozenset(
         "x-goog-api-key",
     ]
 )
+CONTEXT_BYTES = 1024
+"""What an object as context is taken to have until it is encoded."""
+Headers: TypeAlias = Mapping[str, str] | Iterable[tuple[bytes, bytes]]
+"""By name, or as ASGI has them."""
+Pairs: TypeAlias = Sequence[tuple[Any, Any]]
+Captured: TypeAlias = tuple[
+    int,  # sequence
+    str,  # model_id
+    str,  # model_version
+    Kind,
+    str,  # response_type
+    str,  # response_encoding
+    int,  # event_time, nanoseconds since 1970, UTC
+    int | None,  # status
+    int | None,  # latency_us
+    Pairs,  # headers, those that are kept
+    Mapping[str, str] | None,  # attributes
+    bytes | None,  # request
+    bytes | None,  # response
+    Any,  # context: bytes, None, or what is to be JSON
+    int,  # cut, bits
+    int,  # size, what the budget counts
+]
+"""One envelope on its way: a bare tuple, as one with names takes four times as long to make."""
+MODEL: Final = 1
+SIZE: Final = 15
+PackKey: TypeAlias = tuple[str, ...]
 
 
-class Captured(NamedTuple):
-    """One envelope on its way. `event_time` is in microseconds since 1970, UTC."""
+def allowed_names(names: Iterable[str]) -> frozenset[str | bytes]:
+    """Header names to keep, as `str` and as `bytes`.
 
-    sequence: int
-    model_id: str
-    model_version: str
-    kind: Kind
-    event_time: int
-    request: bytes
-    response: bytes | None
-    context: bytes | None
-    status: int | None
-    latency_us: int | None
-    headers: dict[str, str]
-    attributes: dict[str, str]
-    size: int
-
-    def header(self, name: str, default: str) -> str:
-        """A request header, whatever the case of its name."""
-        for key, value in self.headers.items():
-            if key.lower() == name:
-                return value
-        return default
-
-    def pack_key(self) -> tuple[str, ...]:
-        """What all envelopes of one pack have in common."""
-        return (
-            self.model_id,
-            self.model_version,
-            self.kind,
-            self.header("content-type", ""),
-            self.header("content-encoding", ""),
-        )
+    Raises:
+        ValueError: one of them carries credentials.
+    """
+    lower = {name.lower() for name in names}
+    if never := lower & NEVER_CAPTURED:
+        raise ValueError(f"headers: {', '.join(sorted(never))} may hold credentials, leave it out")
+    return frozenset([*lower, *(name.encode("latin-1") for name in lower)])
 
 
-def batch_of(publisher_id: str, envelopes: list[Captured]) -> Batch:
-    """Envelopes of one `pack_key` as one batch."""
-    first = envelopes[0]
+def kept_headers(headers: Headers, allowed: Collection[str | bytes]) -> Pairs:
+    """The headers whose names are allowed; copied, as the service may go on using its own."""
+    if type(headers) is list:  # ASGI's, names in lower case
+        return [pair for pair in headers if pair[0] in allowed]
+    pairs: Any = headers.items() if isinstance(headers, Mapping) else headers
+    return [(name, value) for name, value in pairs if name.lower() in allowed]
+
+
+def pack_key(captured: Captured) -> PackKey:
+    """What all envelopes of one pack have in common."""
+    headers = captured[9]
+    if not headers:
+        return (*captured[1:6], "", "")
+    named = _named(headers)
+    return (*captured[1:6], named.get("content-type", ""), named.get("content-encoding", ""))
+
+
+def batch_of(publisher_id: str, key: PackKey, envelopes: list[Captured], limit: int) -> Batch:
+    """Envelopes of one `pack_key` as one batch.
+
+    Args:
+        publisher_id: whose they are.
+        key: the `pack_key` of all.
+        envelopes: in the order of their capture.
+        limit: the most bytes of a context; a larger one, or one that is no JSON, is left out.
+    """
+    columns = list(zip(*envelopes))
+    times, statuses, latencies, headers, attributes, requests, responses, contexts, cuts = columns[
+        6:SIZE
+    ]
+    model_id, model_version, kind, response_type, response_encoding, content_type, encoding = key
+    encoded = [_context(value, limit) for value in contexts]
+    sequences = columns[0]
+    first = sequences[0]
     return {
-        "batch_id": f"{publisher_id}-{first.sequence}",
+        "batch_id": f"{publisher_id}-{first}",
         "publisher_id": publisher_id,
-        "model_id": first.model_id,
-        "model_version": first.model_version,
-        "kind": first.kind,
-        "first_sequence": first.sequence,
-        "request_type": first.header("content-type", "application/json"),
-        "request_encoding": first.header("content-encoding", ""),
-        "response_type": "application/json",
-        "response_encoding": "",
-        "context_type": "application/json",
+        "model_id": model_id,
+        "model_version": model_version,
+        "kind": kind,
+        "first_sequence": first,
+        "request_type": content_type or JSON,
+        "request_encoding": encoding,
+        "response_type": response_type,
+        "response_encoding": response_encoding,
+        "context_type": JSON,
         "context_encoding": "",
-        "sequence_offset": [captured.sequence - first.sequence for captured in envelopes],
-        "event_time": [captured.event_time for captured in envelopes],
-        "status": [captured.status for captured in envelopes],
-        "latency_us": [captured.latency_us for captured in envelopes],
-        "headers": [_headers(captured.headers) for captured in envelopes],
-        "attributes": [orjson.dumps(captured.attributes) for captured in envelopes],
-        "request": [captured.request for captured in envelopes],
-        "response": [captured.response for captured in envelopes],
-        "context": [captured.context for captured in envelopes],
-        "cut": [0] * len(envelopes),
+        "sequence_offset": [sequence - first for sequence in sequences],
+        "event_time": [time // 1000 for time in times],
+        "status": statuses,
+        "latency_us": latencies,
+        "headers": [orjson.dumps(_named(pairs)) if pairs else b"{}" for pairs in headers],
+        "attributes": [orjson.dumps(one) if one else b"{}" for one in attributes],
+        "request": requests,
+        "response": responses,
+        "context": [context for context, _ in encoded],
+        "cut": [cut | lost for cut, (_, lost) in zip(cuts, encoded)],
     }
 
 
-def _headers(headers: Mapping[str, str]) -> bytes:
-    kept = {name.lower(): value for name, value in headers.items()}
-    return orjson.dumps({name: kept[name] for name in kept if name not in NEVER_CAPTURED})
+def _named(pairs: Pairs) -> dict[str, str]:
+    named = {}
+    for name, value in pairs:
+        name = name.decode("latin-1") if isinstance(name, bytes) else name
+        value = value.decode("latin-1") if isinstance(value, bytes) else value
+        if not isinstance(value, str):
+            raise TypeError(type(value).__name__)
+        named[name.lower()] = value
+    return named
+
+
+def _context(value: Any, limit: int) -> tuple[bytes | None, int]:
+    """The context as bytes, and its bit of `cut`."""
+    if value is None or type(value) is bytes:
+        return value, 0
+    try:
+        options = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS
+        data = orjson.dumps(value, default=_plain, option=options)
+    except Exception:  # an object of the service's own raises what it likes
+        return None, CUT_CONTEXT
+    return (data, 0) if len(data) <= limit else (None, CUT_CONTEXT)
+
+
+def _plain(value: Any) -> Any:
+    """What orjson does not know as what it does."""
+    if isinstance(value, (set, frozenset)):
+        return list(value)
+    if hasattr(value, "model_dump"):
+        return value.model_dump(mode="json")
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    raise TypeError(type(value).__name__)

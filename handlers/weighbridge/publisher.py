@@ -2,129 +2,199 @@
 
 from __future__ import annotations
 
-import atexit
 import itertools
-import logging
 import os
 import secrets
 import threading
 import time
 import weakref
-from collections import Counter, deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from typing import TypeAlias, TypedDict
+from pathlib import Path
+from time import time_ns
+from typing import Any, Literal, TypeAlias
 
-from weighbridge.captured import Captured, batch_of
-from weighbridge.destinations import (
-    PUBLISH_BYTES,
-    PUBLISH_MESSAGES,
-    Destination,
-    RefusedError,
-    open_destination,
+from weighbridge.captured import (
+    CONTEXT_BYTES,
+    JSON,
+    KEPT_HEADERS,
+    MODEL,
+    SIZE,
+    Headers,
+    Pairs,
+    allowed_names,
+    kept_headers,
 )
-from weighbridge.wire import Kind, pack
+from weighbridge.counts import Counts, ModelCounts, Stats
+from weighbridge.delivery import Delivery
+from weighbridge.destinations import open_destination
+from weighbridge.exits import at_exit, not_at_exit
+from weighbridge.log import log_once
+from weighbridge.sampling import Sampling
+from weighbridge.spool import Spool
+from weighbridge.spooling import Spooler
+from weighbridge.telemetry import export_counts
+from weighbridge.wire import CUT_CONTEXT, CUT_REQUEST, CUT_RESPONSE, Kind
+from weighbridge.worker import Worker
 
-PACK_ENVELOPES = 500
-PACK_BYTES = 1 << 20
-POLL_SECONDS = 0.1
+DELIVERING_SHARE = 0.8
+"""Of the time that `close` has; the rest is for writing to the spool what was not delivered."""
 MAX_ENVELOPE_BYTES = 8 << 20
 """Pub/Sub takes 10 MB a message; this leaves room for what zstd cannot compress."""
-CAUSES = ("broker", "closed", "encode", "queue_full", "refused", "too_large")
-"""Why an envelope is dropped. README.md says what each means."""
-_Outgoing: TypeAlias = tuple[dict[str, str], bytes, int]
-"""Attributes and data of a message, and how many envelopes it holds."""
+WhenFull: TypeAlias = Literal["drop_newest", "drop_oldest"]
+Oversize: TypeAlias = Literal["cut", "leave_out"]
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_log = logging.getLogger("weighbridge")
-
-
-class Stats(TypedDict):
-    """Counts since the publisher was made; served = published + dropped + queued."""
-
-    served: int
-    published: int
-    dropped: dict[str, int]
-    queued: int
+_MICROSECOND = timedelta(microseconds=1)
 
 
 class EnvelopePublisher:
     """Hands raw envelopes to Pub/Sub or to a folder of archive files, from a thread of its own.
 
+    Nothing is started before the first capture, and all of it anew after a fork. Each process has
+    a budget of its own.
+
     Args:
         destination: "projects/P/topics/T", or a folder.
-        max_queued: envelopes that may wait; above it new ones are dropped and counted.
-        max_queued_bytes: bytes of payloads, headers and attributes that may wait, likewise.
+        max_queued: envelopes that may wait to be packed; above it envelopes are dropped.
+        max_queued_bytes: bytes that may wait in memory, packed or not.
+        when_full: which envelopes are dropped without room: "drop_newest" or "drop_oldest".
+        max_body_bytes: the most bytes of a request, of a response, and of a context.
+        oversize: what becomes of larger ones, "cut" or "leave_out"; a context is left out. Either
+            way the envelope is marked, and becomes a dead letter of the pipeline.
+        headers: names of request headers that are kept.
+        sample: shares of models that are kept, by model id, "*" for all others; without it, the
+            environment variable `WEIGHBRIDGE_SAMPLE` says them, such as "flight-delay=0.1,*=1".
+        spool: a folder for what cannot be sent for some seconds; processes can share it. What a
+            killed process left there is sent by the next one.
+        spool_bytes: the most bytes of all files in it.
+        linger: seconds for which envelopes of a model are collected.
+        heartbeat: seconds between messages that tell what was counted; 0 for none.
+
+    Raises:
+        ValueError: an argument that cannot be meant so.
+        OSError: the folder or the spool cannot be made.
     """
 
     def __init__(
-        self, destination: str, *, max_queued: int = 20_000, max_queued_bytes: int = 64 << 20
+        self,
+        destination: str | os.PathLike[str],
+        *,
+        max_queued: int = 20_000,
+        max_queued_bytes: int = 64 << 20,
+        when_full: WhenFull = "drop_newest",
+        max_body_bytes: int = 2 << 20,
+        oversize: Oversize = "cut",
+        headers: Iterable[str] = KEPT_HEADERS,
+        sample: Mapping[str, float] | None = None,
+        spool: str | os.PathLike[str] | None = None,
+        spool_bytes: int = 1 << 30,
+        linger: float = 0.5,
+        heartbeat: float = 60.0,
     ) -> None:
+        _one_of("when_full", when_full, ("drop_newest", "drop_oldest"))
+        _one_of("oversize", oversize, ("cut", "leave_out"))
+        self.max_body_bytes = max_body_bytes
         self._to = destination
-        self._destination: Destination = open_destination(destination)
         self._max_queued, self._max_queued_bytes = max_queued, max_queued_bytes
+        self._drop_oldest, self._leave_out = when_full == "drop_oldest", oversize == "leave_out"
+        self._headers = allowed_names(headers)
+        self._sampling = Sampling(sample)
+        self._spool_bytes, self._linger, self._heartbeat = spool_bytes, linger, heartbeat
+        self._destination = open_destination(destination)
+        self._spool = None if spool is None else Path(spool)
+        if self._spool is not None:
+            self._spool.mkdir(parents=True, exist_ok=True)
         self._closed = False
-        self._give_up_at = float("inf")
         self._begin()
         _publishers.add(self)
+        export_counts(self)
 
     def _begin(self) -> None:
-        self._publisher_id = secrets.token_hex(8)
-        self._sequence = itertools.count()
-        self._queue: deque[Captured] = deque()
+        self.publisher_id = secrets.token_hex(8)
+        self._prefix = f"{self.publisher_id}-"
+        self._numbers = itertools.count()
+        self._unused_ids = 0
+        self._counts = Counts(self._sampling)
+        self._known = self._counts.models
         # Bytes in are counted by callers, bytes out by the thread: neither needs a lock.
-        self._bytes_in = self._bytes_out = 0
-        self._served = self._accepted = self._settled = self._published = 0
-        # All keys from the start: `+= 1` on a missing one is no single step between threads.
-        self._dropped = dict.fromkeys(CAUSES, 0)
+        self._bytes_in = 0
+        self._worker = Worker(
+            self.publisher_id,
+            self._counts,
+            self._open_delivery,
+            self._linger,
+            self._heartbeat,
+            self.max_body_bytes,
+            lambda: self._unused_ids,
+        )
+        self._queue = self._worker.queue
         self._thread: threading.Thread | None = None
+        # What each capture looks at: no room before the thread runs, nor after close().
+        self._most = -1
         self._starting = threading.Lock()
-        self._settling = threading.Lock()
-        self._wake = threading.Event()
-        self._outgoing: list[_Outgoing] = []
-        self._oldest = 0.0
-        self._gave_up = False
-
-    def _after_fork(self) -> None:
-        # The parent keeps what it holds, and its numbers: two envelopes must not have one id.
-        self._begin()
-        with suppress(OSError):
-            self._destination = open_destination(self._to)
+        self._over = False
 
     def capture(
         self,
         model_id: str,
-        request: bytes,
-        response: bytes,
+        request: bytes | None,
+        response: bytes | None,
         *,
-        context: bytes | None = None,
+        context: Any = None,
         model_version: str = "",
-        status: int = 200,
+        status: int | None = 200,
         latency_us: int | None = None,
         event_time: datetime | None = None,
-        headers: Mapping[str, str] | None = None,
+        headers: Headers | None = None,
         attributes: Mapping[str, str] | None = None,
         sampling_key: str | None = None,
+        response_type: str = JSON,
+        response_encoding: str = "",
+        cut: int = 0,
+        envelope_id: str | None = None,
     ) -> str:
         """Take one request/response pair. Returns its envelope id, also when it is dropped.
 
         Args:
             model_id: the model that answered, `[a-z0-9][a-z0-9_-]{0,62}`.
-            request: the body as it came.
-            response: the body as it went.
-            context: what the handler used beyond its answer; it never goes to the caller.
+            request: the body as it came; None if there was none.
+            response: the body as it went; None if there was none.
+            context: what the handler used beyond its answer: JSON as bytes, or an object that is
+                handed over for good and becomes JSON in the thread. It never goes to the caller.
             model_version: version of the model that answered.
             status: HTTP status of the answer.
             latency_us: microseconds that the answer took.
             event_time: when the model answered, with time zone; default now.
-            headers: request headers worth keeping; credentials and cookies are left out.
+            headers: the request's, by name or as ASGI has them; only those that the publisher
+                keeps go with the envelope. Content-Type and Content-Encoding say how the request
+                is to be read.
             attributes: strings for the extractor.
-            sampling_key: what sampling is sticky by; nothing is sampled out yet.
+            sampling_key: what sampling is sticky by; default the envelope id.
+            response_type: content type of the response.
+            response_encoding: its content encoding, such as "gzip".
+            cut: bits of what the caller has cut already: `weighbridge.wire.CUT_REQUEST` and so on.
+            envelope_id: one that `reserve` gave.
         """
-        return self._take(
-            model_id, model_version, "prediction", event_time, request, response, context, status,
-            latency_us, headers, attributes,
-        )  # fmt: skip
+        number = -1
+        counts = self._counts.others
+        try:
+            number = next(self._numbers) if envelope_id is None else self._reserved(envelope_id)
+            counts = self._known.get(model_id) or self._counts.known(model_id)
+            if counts.share is not None and not counts.share.keeps(
+                f"{self._prefix}{number}" if sampling_key is None else sampling_key
+            ):
+                counts.sampled_out += 1
+                return f"{self._prefix}{number}"
+            self._put(
+                counts, number, model_id, model_version, "prediction", response_type,
+                response_encoding, event_time, status, latency_us, headers, attributes, request,
+                response, context, cut,
+            )  # fmt: skip
+        except Exception as error:  # a service must not fail because it is watched
+            counts.turned_away["refused"] += 1
+            log_once("take", error)
+        return f"{self._prefix}{number}"
 
     def capture_actual(
         self,
@@ -133,237 +203,217 @@ class EnvelopePublisher:
         *,
         event_time: datetime | None = None,
         model_version: str = "",
-        headers: Mapping[str, str] | None = None,
+        headers: Headers | None = None,
         attributes: Mapping[str, str] | None = None,
+        sampling_key: str | None = None,
     ) -> str:
-        """Take one late actual: what turned out to be true. Returns its envelope id."""
-        return self._take(
-            model_id, model_version, "actual", event_time, payload, None, None, None, None, headers,
-            attributes,
-        )  # fmt: skip
+        """Take one late actual: what turned out to be true. Returns its envelope id.
+
+        It is kept, unless it has the `sampling_key` of a prediction that is sampled out.
+        """
+        number = next(self._numbers)
+        counts = self._counts.others
+        try:
+            counts = self._counts.known(model_id)
+            if (
+                counts.share is not None
+                and sampling_key is not None
+                and not counts.share.keeps(sampling_key)
+            ):
+                counts.sampled_out += 1
+            else:
+                self._put(
+                    counts, number, model_id, model_version, "actual", JSON, "", event_time, None,
+                    None, headers, attributes, payload, None, None, 0,
+                )  # fmt: skip
+        except Exception as error:
+            counts.turned_away["refused"] += 1
+            log_once("take", error)
+        return f"{self._prefix}{number}"
+
+    def reserve(self) -> str:
+        """An envelope id for a capture to come, for an answer that names it."""
+        self._unused_ids += 1
+        return f"{self._prefix}{next(self._numbers)}"
 
     def stats(self) -> Stats:
-        """What became of everything captured so far."""
-        dropped = {cause: count for cause, count in self._dropped.items() if count}
-        return Stats(
-            served=self._served,
-            published=self._published,
-            dropped=dropped,
-            queued=self._accepted - self._settled,
-        )
+        """What became of everything captured so far in this process."""
+        delivery = self._worker.delivery
+        return self._counts.stats(0 if delivery is None else delivery.recovered)
 
     def close(self, timeout: float = 5.0) -> None:
-        """Take nothing more, flush for up to `timeout` seconds, count what is left as dropped."""
-        self._closed = True
-        self._give_up_at = time.monotonic() + timeout
-        self._wake.set()
+        """Take nothing more, flush for up to `timeout` seconds, spool or drop what is left."""
+        self._closed, self._most = True, -1
+        self._worker.close(time.monotonic() + timeout * DELIVERING_SHARE)
         thread = self._thread
-        if thread is not None and not self._gave_up:
+        if thread is not None and not self._over:
             thread.join(timeout)
-            atexit.unregister(self.close)
-        self._gave_up = True
-        self._write_off()
+            if thread.is_alive():  # it hangs on a disk: what it counts from now on is not seen
+                self._drain("broker")
+                self._counts = self._counts.written_off("broker")
+                self._known = self._counts.models
+            not_at_exit(self)
+        self._over = True
+        self._drain("closed")
 
-    def _take(
+    def _put(
         self,
+        counts: ModelCounts,
+        number: int,
         model_id: str,
         model_version: str,
         kind: Kind,
+        response_type: str,
+        response_encoding: str,
         event_time: datetime | None,
-        request: bytes,
-        response: bytes | None,
-        context: bytes | None,
         status: int | None,
         latency_us: int | None,
-        headers: Mapping[str, str] | None,
+        headers: Headers | None,
         attributes: Mapping[str, str] | None,
-    ) -> str:
-        sequence = next(self._sequence)
-        self._served += 1
-        try:
-            if event_time is None:
-                micros = time.time_ns() // 1000
-            else:
-                micros = (event_time - _EPOCH) // timedelta(microseconds=1)
-            request = _bytes(request)
-            response = None if response is None else _bytes(response)
-            context = None if context is None else _bytes(context)
-            # Copied, as the service may go on using its own.
-            headers, attributes = dict(headers or {}), dict(attributes or {})
-            texts = (*headers, *headers.values(), *attributes, *attributes.values())
-            size = (
-                len(request)
-                + len(response or b"")
-                + len(context or b"")
-                + len("".join((model_id, model_version, *texts)))  # TypeError: one is no str
+        request: bytes | None,
+        response: bytes | None,
+        context: Any,
+        cut: int,
+    ) -> None:
+        now = time_ns() if event_time is None else _nanos(event_time)
+        size = len(model_version)
+        if type(request) is bytes and type(response) is bytes and context is None:
+            size += len(request) + len(response)
+        else:
+            request, response = _bytes(request), _bytes(response)
+            context, bulk = _context(context)
+            size += len(request or b"") + len(response or b"") + bulk
+        if size > self.max_body_bytes:
+            request, response, context, cut, size = self._limited(request, response, context, cut)
+        pairs: Pairs = ()
+        if headers:
+            pairs = kept_headers(headers, self._headers)
+            for name, value in pairs:
+                size += len(name) + len(value)
+        if attributes:
+            attributes = dict(attributes)  # as the service may go on using its own
+            size += len("".join((*attributes, *attributes.values())))
+        queue = self._queue
+        if (
+            len(queue) >= self._most
+            or self._bytes_in - self._worker.freed + size > self._max_queued_bytes
+            or size > MAX_ENVELOPE_BYTES
+        ) and not self._has_room(counts, size):
+            return
+        counts.accepted += 1
+        self._bytes_in += size
+        queue.append(
+            (
+                number, model_id, model_version, kind, response_type, response_encoding, now,
+                status, latency_us, pairs, attributes, request, response, context, cut, size,
             )
-            if self._closed:
-                self._dropped["closed"] += 1
-            elif size > MAX_ENVELOPE_BYTES:
-                self._dropped["too_large"] += 1
-            elif (
-                len(self._queue) >= self._max_queued
-                or self._bytes_in - self._bytes_out + size > self._max_queued_bytes
-            ):
-                self._dropped["queue_full"] += 1
-            else:
-                if self._thread is None:
-                    self._start()
-                self._accepted += 1
-                self._bytes_in += size
-                self._queue.append(
-                    Captured(
-                        sequence,
-                        model_id,
-                        model_version,
-                        kind,
-                        micros,
-                        request,
-                        response,
-                        context,
-                        status,
-                        latency_us,
-                        headers,
-                        attributes,
-                        size,
-                    )
-                )
-                if self._gave_up:  # close() has returned since `_closed` was looked at
-                    self._write_off()
-        except Exception as error:  # a service must not fail because it is watched
-            self._dropped["refused"] += 1
-            _log_once("take", error)
-        return f"{self._publisher_id}-{sequence}"
+        )  # fmt: skip
+        if self._over:  # close() has returned since there was room
+            self._drain("closed")
+
+    def _has_room(self, counts: ModelCounts, size: int) -> bool:
+        """What `_put` does not see at a glance: whether there is room, or is now."""
+        if self._closed:
+            counts.turned_away["closed"] += 1
+            return False
+        if size > MAX_ENVELOPE_BYTES:
+            counts.turned_away["too_large"] += 1
+            return False
+        if self._thread is None:
+            self._start()
+        while not self._fits(size):
+            oldest = self._queue.popleft() if self._drop_oldest and self._queue else None
+            if oldest is None:
+                counts.turned_away["queue_full"] += 1
+                return False
+            self._bytes_in -= oldest[SIZE]
+            self._counts.known(oldest[MODEL]).dropped_late("queue_full")
+        return True
+
+    def _fits(self, size: int) -> bool:
+        return (
+            len(self._queue) < self._max_queued
+            and self._bytes_in - self._worker.freed + size <= self._max_queued_bytes
+        )
+
+    def _limited(
+        self, request: bytes | None, response: bytes | None, context: Any, cut: int
+    ) -> tuple[bytes | None, bytes | None, Any, int, int]:
+        """The bodies within the limit, what was cut of them, and their bytes."""
+        most = self.max_body_bytes
+        if request is not None and len(request) > most:
+            request, cut = None if self._leave_out else request[:most], cut | CUT_REQUEST
+        if response is not None and len(response) > most:
+            response, cut = None if self._leave_out else response[:most], cut | CUT_RESPONSE
+        context, bulk = _context(context)
+        if type(context) is bytes and bulk > most:  # an object is measured once it is JSON
+            context, bulk, cut = None, 0, cut | CUT_CONTEXT
+        return request, response, context, cut, len(request or b"") + len(response or b"") + bulk
+
+    def _reserved(self, envelope_id: str) -> int:
+        """The number of an id that was reserved; another one if that was before a fork."""
+        if not envelope_id.startswith(self._prefix):
+            return next(self._numbers)
+        self._unused_ids -= 1
+        return int(envelope_id[len(self._prefix) :])
 
     def _start(self) -> None:
         with self._starting:
             if self._thread is None:
                 thread = threading.Thread(
-                    target=self._run, name="weighbridge-publisher", daemon=True
+                    target=self._worker.run, name="weighbridge-publisher", daemon=True
                 )
                 thread.start()
                 self._thread = thread
-                atexit.register(self.close)
+                self._most = self._max_queued
+                at_exit(self)
 
-    def _run(self) -> None:
+    def _open_delivery(self) -> Delivery:
+        spooler = None
+        if self._spool is not None:
+            spool = Spool(self._spool, self.publisher_id, self._spool_bytes)
+            spooler = Spooler(spool, self._drop_oldest)
+        return Delivery(self._destination, spooler, self._max_queued_bytes, self._drop_oldest)
+
+    def _drain(self, cause: str) -> None:
+        """Count what the thread has not taken as dropped."""
         while True:
-            closing = self._closed
-            self._pack_waiting()
-            age = time.monotonic() - self._oldest if self._outgoing else 0.0
-            if self._outgoing and (closing or age >= self._destination.linger):
-                self._deliver()
-            if closing and not self._queue:
-                return
-            self._wake.wait(POLL_SECONDS)
-
-    def _pack_waiting(self) -> None:
-        waiting: dict[tuple[str, ...], list[Captured]] = {}
-        sizes: Counter[tuple[str, ...]] = Counter()
-        # What arrives meanwhile waits for the next poll: chasing the tail sends tiny packs.
-        for _ in range(len(self._queue)):
             try:
-                captured = self._queue.popleft()
-            except IndexError:  # written off meanwhile
-                break
-            key = captured.pack_key()
-            if sizes[key] + captured.size > PACK_BYTES and key in waiting:
-                self._pack(waiting.pop(key))
-                sizes[key] = 0
-            waiting.setdefault(key, []).append(captured)
-            sizes[key] += captured.size
-            if len(waiting[key]) == PACK_ENVELOPES:
-                self._pack(waiting.pop(key))
-                sizes[key] = 0
-        for envelopes in waiting.values():
-            self._pack(envelopes)
-
-    def _pack(self, envelopes: list[Captured]) -> None:
-        try:
-            attributes, data = pack(batch_of(self._publisher_id, envelopes))
-        except Exception as error:  # a status that is no int, half a surrogate pair, …
-            if len(envelopes) > 1:
-                half = len(envelopes) // 2
-                self._pack(envelopes[:half])
-                self._pack(envelopes[half:])
+                late = self._queue.popleft()
+            except IndexError:
                 return
-            self._bytes_out += envelopes[0].size
-            _log_once("encode", error)
-            self._settle(1, "encode")
-            return
-        self._bytes_out += sum(captured.size for captured in envelopes)
-        held = sum(len(data) for _, data, _ in self._outgoing)
-        if len(self._outgoing) == PUBLISH_MESSAGES or held + len(data) > PUBLISH_BYTES:
-            self._deliver()
-        if not self._outgoing:
-            self._oldest = time.monotonic()
-        self._outgoing.append((attributes, data, len(envelopes)))
+            self._counts.known(late[MODEL]).dropped_late(cause)
 
-    def _deliver(self) -> None:
-        outgoing, self._outgoing = self._outgoing, []
-        if outgoing:
-            self._send(outgoing)
-
-    def _send(self, outgoing: list[_Outgoing]) -> None:
-        count = sum(count for _, _, count in outgoing)
-        pause = POLL_SECONDS
-        while not self._gave_up:
-            try:
-                self._destination.publish([(attributes, data) for attributes, data, _ in outgoing])
-            except RefusedError as error:
-                if len(outgoing) > 1:  # one bad message must not take others with it
-                    half = len(outgoing) // 2
-                    self._send(outgoing[:half])
-                    self._send(outgoing[half:])
-                else:
-                    _log_once("publish", error.__cause__ or error)
-                    self._settle(count, "broker")
-                return
-            except Exception as error:  # the thread must outlive whatever a broker does
-                _log_once("publish", error)
-                if time.monotonic() + pause > self._give_up_at:
-                    self._settle(count, "broker")
-                    return
-                # close() wakes it: then every moment of its time-out counts.
-                pause = POLL_SECONDS if self._wake.wait(pause) else min(pause * 2, 5.0)
-                self._wake.clear()
-            else:
-                self._settle(count)
-                return
-
-    def _settle(self, count: int, cause: str = "") -> None:
-        """Count envelopes as published, or as dropped; close() may have given them up by now."""
-        with self._settling:
-            if self._gave_up:
-                return
-            self._settled += count
-            if cause:
-                self._dropped[cause] += count
-            else:
-                self._published += count
-
-    def _write_off(self) -> None:
-        with self._settling:
-            self._queue.clear()
-            left = self._accepted - self._settled
-            self._settled += left
-            self._dropped["broker"] += left
+    def _after_fork(self) -> None:
+        # The parent keeps what it holds, and its numbers: two envelopes must not have one id.
+        self._worker.forget()
+        with suppress(OSError):
+            self._destination = open_destination(self._to)  # its connections are the parent's
+        self._begin()
 
 
-def _bytes(body: bytes) -> bytes:
-    """The body itself; a copy of what can still change. TypeError for a str."""
-    return body if type(body) is bytes else memoryview(body).tobytes()
+def _one_of(name: str, value: object, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ValueError(f"{name}: write {' or '.join(map(repr, choices))}")
 
 
-_logged: dict[str, float] = {}
+def _nanos(moment: datetime) -> int:
+    """Nanoseconds since 1970. TypeError for a time without zone, which would be a guess."""
+    return (moment - _EPOCH) // _MICROSECOND * 1000
 
 
-def _log_once(step: str, error: BaseException) -> None:
-    """One line a minute and step. Never the error's text, which may quote a payload."""
-    now = time.monotonic()
-    if now - _logged.get(step, -60.0) >= 60.0:
-        _logged[step] = now
-        with suppress(Exception):  # a service's log handler may raise
-            _log.warning("weighbridge could not %s envelopes: %s", step, type(error).__name__)
+def _bytes(body: Any) -> bytes | None:
+    """The body; a copy of what can still change. TypeError for a str."""
+    return body if body is None or type(body) is bytes else memoryview(body).tobytes()
+
+
+def _context(context: Any) -> tuple[Any, int]:
+    """A context, and what it counts for."""
+    if context is None:
+        return None, 0
+    if isinstance(context, (bytearray, memoryview)):
+        context = bytes(context)
+    return context, len(context) if type(context) is bytes else CONTEXT_BYTES
 
 
 _publishers: weakref.WeakSet[EnvelopePublisher] = weakref.WeakSet()
@@ -371,7 +421,8 @@ _publishers: weakref.WeakSet[EnvelopePublisher] = weakref.WeakSet()
 
 def _after_fork() -> None:
     for publisher in list(_publishers):
-        publisher._after_fork()
+        with suppress(Exception):  # the child must live, watched or not
+            publisher._after_fork()
 
 
 if hasattr(os, "register_at_fork"):

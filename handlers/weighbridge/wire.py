@@ -93,6 +93,18 @@ def unpack_heartbeat(attributes: dict[str, str], data: bytes) -> dict[str, Any]:
     return heartbeat
 
 
+def pack_heartbeat(heartbeat: dict[str, Any]) -> tuple[dict[str, str], bytes]:
+    """The inverse of `unpack_heartbeat`: attributes and data of a message."""
+    out = io.BytesIO()
+    fastavro.schemaless_writer(out, _HEARTBEAT, heartbeat)
+    attributes = {
+        "content": HEARTBEAT_CONTENT,
+        "encoding": "avro",
+        "publisher_id": heartbeat["publisher_id"],
+    }
+    return attributes, out.getvalue()
+
+
 def _read(schema: Any, attributes: dict[str, str], data: bytes, limit: int) -> Any:
     encoding = attributes.get("encoding", "")
     if encoding not in ("avro", "avro+zstd"):

@@ -18,6 +18,7 @@ from pipelines.demo.flights import Weather
 from pipelines.demo.training import Models, features
 from weighbridge import EnvelopePublisher
 
+CHANNEL_HEADER = "x-channel"
 EVENT_TIME_HEADER = "x-event-time"
 LATE_ABOVE = 0.3
 """A fifth of all flights are late; at 0.5 hardly any would be called so."""
@@ -133,8 +134,8 @@ def _simulated_time(request: Request) -> datetime | None:
 
 
 def _kept_headers(request: Request) -> dict[str, str]:
-    channel = request.headers.get("x-channel")
-    return {"x-channel": channel} if channel else {}
+    channel = request.headers.get(CHANNEL_HEADER)
+    return {CHANNEL_HEADER: channel} if channel else {}
 
 
 def _micros_since(started: float) -> int:

@@ -9,7 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from os import PathLike, fspath
+from os import PathLike
 from typing import NamedTuple
 
 import uvicorn
@@ -18,12 +18,13 @@ from starlette.applications import Starlette
 from pipelines.demo.calls import Call, plan_calls
 from pipelines.demo.client import Connection
 from pipelines.demo.flights import FlightData
-from pipelines.demo.service import EVENT_TIME_HEADER, create_app
+from pipelines.demo.service import CHANNEL_HEADER, EVENT_TIME_HEADER, create_app
 from pipelines.demo.training import Models
-from weighbridge import EnvelopePublisher
+from weighbridge import KEPT_HEADERS, EnvelopePublisher
 
 CONNECTIONS = 16
 QUEUED = 50_000
+KEPT = (*KEPT_HEADERS, CHANNEL_HEADER)
 CLOSE_SECONDS = 60.0
 
 Progress = Callable[[int, int], None]
@@ -56,7 +57,7 @@ def capture(
         RuntimeError: a request failed, or an envelope was dropped.
     """
     calls = plan_calls(data)
-    publisher = EnvelopePublisher(fspath(destination), max_queued=QUEUED)
+    publisher = EnvelopePublisher(destination, max_queued=QUEUED, headers=KEPT)
     started = time.perf_counter()
     try:
         with _serve(create_app(publisher, models, data.weather)) as port:
@@ -102,7 +103,7 @@ async def _drive(
                 await _leave_room(publisher)
                 headers = {EVENT_TIME_HEADER: call.at.isoformat()}
                 if call.channel:
-                    headers["x-channel"] = call.channel
+                    headers[CHANNEL_HEADER] = call.channel
                 await connection.post(call.path, headers, call.body())
                 done += 1
                 progress(done, len(calls))

@@ -1,0 +1,33 @@
+"""Closes publishers when their process ends, also one of `multiprocessing`."""
+
+from __future__ import annotations
+
+import atexit
+import sys
+from typing import Protocol
+
+
+class Closes(Protocol):
+    """What is closed."""
+
+    def close(self) -> None:
+        """Flush and end."""
+
+
+def at_exit(publisher: Closes) -> None:
+    """Close it when this process ends normally."""
+    atexit.register(publisher.close)
+    processes = sys.modules.get("multiprocessing.util")
+    if processes is not None and _is_child():
+        # A process of multiprocessing leaves without what atexit holds, but does these.
+        processes.Finalize(publisher, publisher.close, exitpriority=10)
+
+
+def not_at_exit(publisher: Closes) -> None:
+    """It was closed by hand."""
+    atexit.unregister(publisher.close)
+
+
+def _is_child() -> bool:
+    processes = sys.modules.get("multiprocessing.process")
+    return processes is not None and processes.parent_process() is not None
