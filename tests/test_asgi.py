@@ -126,7 +126,7 @@ def test_methods(recorder: Recorder) -> None:
     assert found == [b"POST", b"PUT", b"PATCH", b"only GET"]
 
 
-@pytest.mark.parametrize("kind", ["websocket", "lifespan", "unheard-of"])
+@pytest.mark.parametrize("kind", ["websocket", "unheard-of"])
 def test_what_is_no_http_goes_by(recorder: Recorder, kind: str) -> None:
     seen: list[Any] = []
 
@@ -141,6 +141,28 @@ def test_what_is_no_http_goes_by(recorder: Recorder, kind: str) -> None:
     asyncio.run(CaptureMiddleware(app, recorder.publisher, model="m")(of, receive, send))
     assert seen[0] is of and seen[1] is receive and seen[2] is send
     assert recorder.envelopes() == []
+
+
+@pytest.mark.parametrize("close_timeout", [5.0, None])
+@pytest.mark.parametrize("end", ["complete", "failed"])
+def test_the_publisher_is_closed_when_the_app_has_shut_down(
+    recorder: Recorder, end: str, close_timeout: float | None
+) -> None:
+    steps = ["startup.complete", f"shutdown.{end}"]
+    messages = [{"type": f"lifespan.{step}"} for step in steps]
+    published: list[int] = []
+
+    def sent(message: Any) -> None:
+        published.append(recorder.publisher.stats()["published"])
+
+    recorder.publisher.capture("m", b"1", b"2")
+    app = CaptureMiddleware(
+        answering(*messages), recorder.publisher, model="m", close_timeout=close_timeout
+    )
+    of = {"type": "lifespan", "state": {}}
+    held = Conversation([{"type": "lifespan.startup"}], sent).hold(app, of)
+    assert (held.raised, published) == (None, [0, 0 if close_timeout is None else 1])
+    assert [one is other for one, other in zip(held.sent, messages, strict=True)] == [True, True]
 
 
 @pytest.mark.parametrize(("name", "header"), [("x-envelope-id", None), ("X-Id", "X-Id")])
@@ -641,6 +663,12 @@ def test_a_publisher_that_raises(kind: Any, caplog: pytest.LogCaptureFixture) ->
     assert (held.raised, tuple(held.sent)) == (None, ANSWER)
     assert held.sent[0] is ANSWER[0]
     assert caplog.messages == ["weighbridge could not record envelopes: Broken"]
+
+
+def test_a_publisher_that_cannot_be_closed() -> None:
+    messages = [{"type": "lifespan.shutdown.complete"}]
+    app: Any = CaptureMiddleware(answering(*messages), Unwilling())  # type: ignore[arg-type]
+    assert Conversation().hold(app, {"type": "lifespan"}).sent == messages
 
 
 def test_an_event_loop_that_ends_in_the_middle(recorder: Recorder) -> None:

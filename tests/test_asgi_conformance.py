@@ -58,6 +58,7 @@ outgoing = messages_of(
         "websocket.accept",
         "websocket.send",
         "lifespan.startup.complete",
+        "lifespan.shutdown.complete",
     ]
 )
 garbage = st.dictionaries(
@@ -175,7 +176,7 @@ def test_server_and_app_see_the_same(publisher: EnvelopePublisher, data: st.Data
     failing = data.draw(st.none() | st.tuples(st.integers(0, 5), errors), "send fails")
     options = data.draw(
         st.fixed_dictionaries(
-            {"model": models},
+            {"model": models, "close_timeout": st.none()},  # others use the publisher, too
             optional={
                 "model_version": model_functions.filter(callable) | st.text(max_size=3),
                 "sampling_key": model_functions,

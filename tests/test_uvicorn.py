@@ -4,6 +4,8 @@ import asyncio
 import json
 import re
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
@@ -13,13 +15,14 @@ from typing import Any
 import pytest
 import uvicorn
 from conftest import eventually
-from conversation import Recorder
+from conversation import Recorder, read_back
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
+from test_docs import free_port
 
 from weighbridge import CaptureMiddleware, attach
 from weighbridge.model_of import from_path
@@ -244,6 +247,44 @@ def test_a_handler_that_does_not_read(
     envelope = recorded(recorder)
     assert (envelope["status"], envelope["response"]) == (413, b"no")
     assert envelope["cut"] == CUT_REQUEST
+
+
+SERVICE = """
+from starlette.applications import Starlette
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
+from weighbridge import CaptureMiddleware, EnvelopePublisher
+
+app = Starlette(routes=[Route("/", lambda request: PlainTextResponse("out"), methods=["POST"])])
+app.add_middleware(CaptureMiddleware, publisher=EnvelopePublisher("captured"), model="m")
+"""
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_sigterm_loses_nothing(tmp_path: Path, workers: int) -> None:
+    (tmp_path / "service.py").write_text(SERVICE)
+    port = free_port()
+    command = [sys.executable, "-m", "uvicorn", "service:app", "--port", port]
+    process = subprocess.Popen(
+        [*command, "--workers", str(workers)], cwd=tmp_path, stderr=subprocess.DEVNULL
+    )
+
+    def answers() -> bool:
+        try:
+            with socket.create_connection(("127.0.0.1", int(port)), timeout=10) as client:
+                client.sendall(head("/", "POST", "Content-Length: 0", CLOSE))
+                return rest(client).endswith(b"out")
+        except ConnectionRefusedError:
+            return False
+
+    try:
+        eventually(answers, 60)
+        assert all(answers() for _ in range(20))
+    finally:
+        process.terminate()
+        process.wait(20)
+    found = read_back(tmp_path / "captured")
+    assert len({one["envelope_id"] for one in found}) == 21
 
 
 CONVERSATIONS = [

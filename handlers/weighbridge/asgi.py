@@ -17,6 +17,7 @@ Receive: TypeAlias = Callable[[], Awaitable[Message]]
 Send: TypeAlias = Callable[[Message], Awaitable[None]]
 ASGIApp: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 
+_SHUT_DOWN = ("lifespan.shutdown.complete", "lifespan.shutdown.failed")
 _TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 
 
@@ -25,13 +26,15 @@ class CaptureMiddleware:
 
     Args:
         app: the ASGI application.
-        publisher: where envelopes go. Closing it is up to the service.
+        publisher: where envelopes go.
         model: the model id, or a function from the scope to a model id or `Model`; where that says
             None nothing is captured. Default: the paths of `INFERENCE_PATHS`.
         model_version: the version, or a function from the scope; a path's version comes first.
         sampling_key: a function from the scope to what sampling is sticky by.
         methods: the HTTP methods that are captured.
         id_header: the header of the answer that carries the envelope's id; None: no header.
+        close_timeout: seconds that closing the publisher may take when the server ends the app's
+            lifespan; None: closing it is up to the service.
 
     Raises:
         ValueError: `id_header` is no name of a header.
@@ -47,6 +50,7 @@ class CaptureMiddleware:
         sampling_key: Callable[[Scope], str | None] | None = None,
         methods: Collection[str] = ("POST", "PUT", "PATCH"),
         id_header: str | None = "x-envelope-id",
+        close_timeout: float | None = 5.0,
     ) -> None:
         if id_header is not None and not _TOKEN.fullmatch(id_header):
             raise ValueError(f"id_header: {id_header!r} is no name of a header")
@@ -55,11 +59,15 @@ class CaptureMiddleware:
         self._model = from_path() if model is None else model
         self._version = model_version
         self._sampling_key = sampling_key
+        self._close_timeout = close_timeout
         self._methods = frozenset(method.upper() for method in methods)
         self._id_header = None if id_header is None else id_header.lower().encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Run the app, and record its exchange if it is one with a model."""
+        if scope.get("type") == "lifespan":
+            await self.app(scope, receive, self._closing(send))
+            return
         exchange = self._exchange(scope)
         if exchange is None:
             await self.app(scope, receive, send)
@@ -93,6 +101,19 @@ class CaptureMiddleware:
         except Exception as error:
             log_once("record", error)
             return None
+
+    def _closing(self, send: Send) -> Send:
+        # Some servers end by the signal that told them to: nothing runs at exit then.
+        async def watched(message: Message) -> None:
+            try:
+                kind = message["type"]
+                if self._close_timeout is not None and kind in _SHUT_DOWN:
+                    self._publisher.close(self._close_timeout)
+            except Exception as error:
+                log_once("record", error)
+            await send(message)
+
+        return watched
 
     def _send(self, exchange: Exchange, send: Send) -> Send:
         async def watched(message: Message) -> None:
