@@ -32,6 +32,7 @@ setup(
     # Named one by one: generic names, and neither tests nor benchmarks travel to the workers.
     packages=[
         "weighbridge",
+        "weighbridge.service",
         *find_packages(include=["extractors*", "pipelines*", "schemas*"]),
     ],
     package_dir={"weighbridge": "handlers/weighbridge"},

@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from importlib import metadata
 from pathlib import Path
 
@@ -52,17 +52,16 @@ def test_imports_go_one_way(package: str) -> None:
 
 
 def test_a_model_service_needs_only_what_the_handler_names() -> None:
-    found = {
-        name.partition(".")[0]
-        for path in PACKAGES["weighbridge"].rglob("*.py")
-        for name in imports(path, everywhere=False)
-    }
-    assert found - set(sys.stdlib_module_names) == {
-        "fastavro",
-        "orjson",
-        "weighbridge",
-        "zstandard",
-    }
+    def foreign(paths: Iterable[Path]) -> set[str]:
+        names = {name for path in paths for name in imports(path, everywhere=False)}
+        return {name.partition(".")[0] for name in names} - set(sys.stdlib_module_names)
+
+    everything = set(PACKAGES["weighbridge"].rglob("*.py"))
+    service = set((PACKAGES["weighbridge"] / "service").glob("*.py"))
+    assert foreign(everything - service) == {"fastavro", "orjson", "weighbridge", "zstandard"}
+    assert foreign(service) == {"anyio", "orjson", "starlette", "weighbridge"}
+    behind = {name for path in everything - service for name in imports(path)}
+    assert [name for name in behind if name.startswith("weighbridge.service")] == []
 
 
 def test_importing_weighbridge_loads_nothing_heavy() -> None:
