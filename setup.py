@@ -20,6 +20,7 @@ TEST = [
     "mypy>=1.13",
     "opentelemetry-sdk>=1.27",
     "pytest>=8",
+    "pyyaml>=6",
     "ruff>=0.9",
 ]
 
