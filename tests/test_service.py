@@ -1,10 +1,12 @@
 """The templated service under a real server: answers, probes, metrics, and its end."""
 
+import dataclasses
 import gzip
 import http.client
 import json
 import os
 import re
+import shlex
 import signal
 import socket
 import subprocess
@@ -18,6 +20,7 @@ from typing import Any
 import pytest
 from conftest import Emulator, eventually
 from support import environment, stored
+from test_docs import DOCS, blocks, mentioned
 
 from pipelines.decode import decode
 from weighbridge.archive import Message
@@ -465,3 +468,37 @@ def test_settings_of_the_constructor_come_before_those_of_the_environment(tmp_pa
             create_app(Handler)
     assert isinstance(settings.new_handler(), Handler)
     assert issubclass(BadRequestError, Exception)
+
+
+def test_the_service_of_the_docs_is_one(folder: Path) -> None:
+    page = DOCS / "model-service.md"
+    [module] = [block for block in blocks(page) if block.language == "python"]
+    [install, start] = [block for block in blocks(page) if block.language == "sh"]
+    (folder / module.title).write_text(module.text)
+    words = shlex.split(start.text, comments=True)
+    variables = dict(word.split("=", 1) for word in words if word.startswith("WEIGHBRIDGE_"))
+    assert set(variables) == {f"WEIGHBRIDGE_{name}" for name in ("HANDLER", "MODEL", "DESTINATION")}
+    short = {name.removeprefix("WEIGHBRIDGE_"): value for name, value in variables.items()}
+    service = Service(folder, **short)
+    eventually(lambda: service.status("/readyz") == 200)
+    body = words[words.index("-d") + 1].encode()
+    assert service.call("/predict", body)[:2] == (200, {"price": 814_500.0})
+    assert service.call("/predict", {"city": "Rome"})[:2] == (
+        400,
+        {"error": "city is not one of Oslo, Bergen"},
+    )
+    service.end()
+    [one] = [one for one in service.envelopes() if one.status == 200]
+    assert (one.model_version, one.context) == ("2026-01", {"per_metre": 9000.0})
+
+
+def test_settings_and_metrics_are_on_their_page(ready: Service) -> None:
+    ready.call("/predict", 1)
+    metrics = set(re.findall(r"^# TYPE (\w+)", ready.call("/metrics")[1], re.M))
+    assert len(metrics) > 5
+    settings = {one.name for one in dataclasses.fields(Settings)}
+    text = (DOCS / "model-service.md").read_text()
+    assert mentioned(metrics | settings, text) == []
+    for setting in dataclasses.fields(Settings):
+        if isinstance(setting.default, (int, float)) and setting.default < 1000:
+            assert f"| `{setting.name}` | {setting.default:g} |" in text
