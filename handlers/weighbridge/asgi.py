@@ -74,7 +74,9 @@ class CaptureMiddleware:
             return
         token = current.set(exchange.attached)
         try:
-            await self.app(scope, _watched_receive(exchange, receive), self._send(exchange, send))
+            await self.app(
+                scope, _watched_receive(exchange, receive), _watched_send(exchange, send)
+            )
         except BaseException as error:
             _finish(exchange, error)
             raise
@@ -97,7 +99,7 @@ class CaptureMiddleware:
                 version = self._version if isinstance(self._version, str) else self._version(scope)
                 model = Model(model.id, version or "")
             key = None if self._sampling_key is None else self._sampling_key(scope)
-            return Exchange(self._publisher, model, key, scope)
+            return Exchange(self._publisher, model, key, self._id_header, scope)
         except Exception as error:
             log_once("record", error)
             return None
@@ -115,30 +117,31 @@ class CaptureMiddleware:
 
         return watched
 
-    def _send(self, exchange: Exchange, send: Send) -> Send:
-        async def watched(message: Message) -> None:
-            if exchange.done:
-                await send(message)
-                return
-            last, kind = False, ""
-            try:
-                kind = message["type"]
-                last = exchange.leaving(message)
-                if kind == "http.response.start" and self._id_header is not None:
-                    message = exchange.with_id(message, self._id_header)
-            except Exception as error:
-                log_once("record", error)
-            try:
-                await send(message)
-            except OSError:
-                # Of other messages it may mean that a file is not there.
-                if kind in ("http.response.start", "http.response.body"):
-                    exchange.client_gone()
-                raise
-            if last:
-                _finish(exchange)
 
-        return watched
+def _watched_send(exchange: Exchange, send: Send) -> Send:
+    async def watched(message: Message) -> None:
+        if exchange.done:
+            await send(message)
+            return
+        last, kind = False, ""
+        try:
+            kind = message["type"]
+            last = exchange.leaving(message)
+            if kind == "http.response.start":
+                message = exchange.with_id(message)
+        except Exception as error:
+            log_once("record", error)
+        try:
+            await send(message)
+        except OSError:
+            # Of other messages it may mean that a file is not there.
+            if kind in ("http.response.start", "http.response.body"):
+                exchange.client_gone()
+            raise
+        if last:
+            _finish(exchange)
+
+    return watched
 
 
 def _watched_receive(exchange: Exchange, receive: Receive) -> Receive:

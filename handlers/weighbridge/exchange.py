@@ -63,6 +63,7 @@ class Exchange:
         publisher: EnvelopePublisher,
         model: Model,
         sampling_key: str | None,
+        id_header: bytes | None,
         scope: Scope,
     ) -> None:
         self._started = time.perf_counter_ns()
@@ -70,7 +71,7 @@ class Exchange:
         self._model = model
         self._sampling_key = sampling_key
         self._headers = list(scope["headers"])  # the app may change its own
-        self._http_version = str(scope.get("http_version", ""))
+        self._http_version = scope.get("http_version")
         limit = publisher.max_body_bytes + 1  # by the one more the publisher sees what to shorten
         self._request = Body(limit)
         self._request_ended = False
@@ -79,6 +80,7 @@ class Exchange:
         self._status: int | None = None
         self._body_ended = self._trailers = False
         self._gone = False
+        self._id_header = id_header
         self._envelope_id: str | None = None
         self.attached = Attached()
         self.done = False
@@ -114,17 +116,15 @@ class Exchange:
     def _ended(self) -> bool:
         return self._body_ended and not self._trailers
 
-    def with_id(self, message: Message, header: bytes) -> Message:
+    def with_id(self, message: Message) -> Message:
         """The start of the answer with the envelope's id among its headers."""
         headers = message.get("headers", [])
         # An iterator can be read once only, and that is for the server.
-        if not isinstance(headers, (list, tuple)):
-            return message
-        if any(name.lower() == header for name, _ in headers):
+        if self._id_header is None or not isinstance(headers, (list, tuple)):
             return message
         if self._envelope_id is None:
             self._envelope_id = self._publisher.reserve()
-        return {**message, "headers": [*headers, (header, self._envelope_id.encode())]}
+        return {**message, "headers": [*headers, (self._id_header, self._envelope_id.encode())]}
 
     def client_gone(self) -> None:
         """Note that the server could not send."""
@@ -177,13 +177,15 @@ class Exchange:
         if not isinstance(headers, (list, tuple)):
             return
         for name, value in headers:
-            match name.lower():
-                case b"content-type":
-                    self._response_type = value.decode("latin-1")
-                case b"content-encoding":
-                    self._response_encoding = value.decode("latin-1")
-                case b"content-length":
-                    self._response_length = value.decode("latin-1")
+            name = name.lower()
+            if name == b"content-type":
+                self._response_type = value.decode("latin-1")
+            elif name == b"content-length":
+                self._response_length = value.decode("latin-1")
+            elif name == b"content-encoding":
+                self._response_encoding = value.decode("latin-1")
+            elif name == self._id_header:
+                self._id_header = None  # the app says it itself
 
     def _attributes(self, error: BaseException | None) -> dict[str, str]:
         attributes = {}
@@ -204,7 +206,7 @@ class Exchange:
             return length == str(self._request.seen)
         # In HTTP/1 a request has a body only if a header says so.
         chunked = self._request_header(b"transfer-encoding") is not None
-        return self._http_version.startswith("1") and not chunked
+        return str(self._http_version).startswith("1") and not chunked
 
     def _request_header(self, wanted: bytes) -> str | None:
         for name, value in self._headers:

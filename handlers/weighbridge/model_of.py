@@ -61,11 +61,14 @@ def from_path(*templates: str, model: str = "") -> Callable[[Scope], Model | Non
         path: str = scope["path"]
         root: str = scope.get("root_path") or ""
         # Servers and frameworks differ in whether the path of a mounted app has its root in front.
-        inner = path[len(root) :] if root and path.startswith(f"{root}/") else path
+        paths = [path]
+        if root and path.startswith(f"{root}/"):
+            paths.insert(0, path[len(root) :])
         for pattern in patterns:
-            if found := pattern.fullmatch(inner) or pattern.fullmatch(path):
-                parts = found.groupdict()
-                return Model(parts.get("model", model), parts.get("version", ""))
+            for one in paths:
+                if found := pattern.fullmatch(one):
+                    parts = found.groupdict()
+                    return Model(parts.get("model", model), parts.get("version", ""))
         return None
 
     return of
