@@ -1,5 +1,7 @@
 import asyncio
+import inspect
 import logging
+import re
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +20,7 @@ from conversation import (
 )
 
 from weighbridge import CaptureMiddleware, attach, describe, log
-from weighbridge.model_of import Model, from_header, from_path
+from weighbridge.model_of import INFERENCE_PATHS, Model, from_header, from_path
 from weighbridge.wire import CUT_REQUEST, CUT_RESPONSE
 
 JSON = (b"content-type", b"application/json")
@@ -685,3 +687,14 @@ def test_an_event_loop_that_ends_in_the_middle(recorder: Recorder) -> None:
     asyncio.run(begin())
     running.close()  # type: ignore[attr-defined]
     assert recorder.envelope()["attributes"] == {"error": "GeneratorExit"}
+
+
+def test_the_page_names_every_setting() -> None:
+    page = (Path(__file__).parents[1] / "docs/middleware.md").read_text()
+    for function in (CaptureMiddleware.__init__, describe):
+        for name in set(inspect.signature(function).parameters) - {"self", "app"}:
+            assert re.search(rf"`[^`\n]*\b{name}\b[^`\n]*`", page), name
+    for path in INFERENCE_PATHS:
+        assert f"`{path}`" in page
+    for attribute in ("x-request-id", "model-name", "disconnected", "error"):
+        assert f"`{attribute}`: " in page

@@ -37,8 +37,15 @@ class Server(NamedTuple):
     """What a console says, with the server's address as URL."""
     predictions: list[str]
     """The model ids of what the client asks for."""
+    shuts_down: bool = True
+    """Whether it lets applications end when it gets a SIGTERM."""
 
 
+POST = """HERE/python -c '
+import httpx
+answer = httpx.post("URL/predict", json={"square_metres": 50.5})
+assert answer.json() == {"price": 151500}, answer
+'"""
 SERVERS = {
     "fastapi": Server(
         ["fastapi", "uvicorn[standard]", "httpx"],
@@ -98,6 +105,22 @@ asyncio.run(ask())
 HERE/mlserver infer -u ADDRESS -m house-price -i in -o out -w 1 && grep 151500 out
 """,
         ["house-price"],
+    ),
+    "litserve": Server(
+        ["litserve", "httpx"],
+        "HERE/python litserve_service.py",
+        "/health",
+        POST,
+        ["house-price"],
+        shuts_down=False,
+    ),
+    "ray": Server(
+        ["ray[serve]", "httpx"],
+        "HERE/python ray_service.py",
+        "/openapi.json",
+        POST,
+        ["house-price"],
+        shuts_down=False,
     ),
 }
 
@@ -215,14 +238,19 @@ def running(command: str, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
     """The server, which gets a SIGTERM as from Kubernetes."""
     with open(folder / "log", "wb") as log:
         process = subprocess.Popen(
-            ["bash", "-c", f"exec env {command}"], cwd=folder, stdout=log, stderr=log
+            ["bash", "-c", f"exec env {command}"],
+            cwd=folder,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
         )
         try:
             yield process
             process.send_signal(signal.SIGTERM)
             process.wait(60)
         finally:
-            process.kill()
+            with suppress(ProcessLookupError):  # some leave processes behind
+                os.killpg(process.pid, signal.SIGKILL)
             process.wait()
 
 
@@ -233,10 +261,10 @@ def test_a_prediction_becomes_an_envelope(name: str, environments: Path, tmp_pat
     programs = str(installed(name, environments, tmp_path))
     folder = tmp_path / "service"
     folder.mkdir()
+    port = free_port()
     for block in blocks(DOCS / "middleware.md"):
         if block.title:
-            (folder / block.title).write_text(block.text)
-    port = free_port()
+            (folder / block.title).write_text(block.text.replace("8000", port))
     start = server.start.replace("HERE", programs)
     for placeholder, value in (
         ("PORT ", f"{port} "),
@@ -254,6 +282,8 @@ def test_a_prediction_becomes_an_envelope(name: str, environments: Path, tmp_pat
                 ["bash", "-c", client], cwd=folder, capture_output=True, text=True, timeout=120
             )
             assert asked.returncode == 0, asked.stdout + asked.stderr
+            if not server.shuts_down:
+                eventually(lambda: bool(read_back(folder / "captured")), 30)
         except AssertionError:
             print((folder / "log").read_text())
             raise
