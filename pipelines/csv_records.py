@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,10 +15,11 @@ import pyarrow.csv as pc_csv
 from schemas import ConfigurationError
 
 CHUNK = 1000
-_BLOCK_BYTES = 8 << 20
-"""No record may be longer."""
+_BLOCK_BYTES = 2 << 20
+"""No record may be longer. Arrow reads 32 of them ahead."""
 _WHOLE = r"^-?(0|[1-9][0-9]{0,18})$"
 _NUMBER = r"^-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?$"
+_TAIL_BYTES = 64
 _LONG = r"^-?[0-9]{16,}$"
 _BOOLEAN = r"^(true|false|True|False|TRUE|FALSE)$"
 _TYPES: tuple[tuple[str, Callable[[str], Any]], ...] = (
@@ -85,15 +87,26 @@ class CsvRecords:
     def _typed(self, as_text: Sequence[str]) -> tuple[dict[str, Callable[[str], Any]], int]:
         left = {name: list(_TYPES) for name in self.columns if name not in as_text}
         filled = set()
-        rows = 0
+        rows, last = 0, None
         for batch in self._batches():
             rows += batch.num_rows
+            last = batch.column(batch.num_columns - 1)[-1].as_py() if batch.num_rows else last
             for name, types in left.items():
                 values = batch.column(name).drop_null()
                 if types and len(values):
                     filled.add(name)
                     left[name] = [one for one in types if _all(values, one[0])]
+        if last and "\n" in last and not self._ends_with_quote():
+            # Arrow ends such a value at the end of the file, with all records behind it inside.
+            raise ConfigurationError(
+                f"{self._path}: a quotation mark in record {rows} is not closed"
+            )
         return {name: types[0][1] for name, types in left.items() if types and name in filled}, rows
+
+    def _ends_with_quote(self) -> bool:
+        with open(self._path, "rb") as stream:
+            stream.seek(-min(_TAIL_BYTES, os.path.getsize(self._path)), os.SEEK_END)
+            return stream.read().rstrip(b"\r\n").endswith(b'"')
 
     def _batches(self) -> Iterator[pa.RecordBatch]:
         rows = 0

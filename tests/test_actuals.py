@@ -25,6 +25,7 @@ from hypothesis import strategies as st
 from support import Home, micros, stored, write_package
 from test_cli import call
 
+from pipelines.cli import _main
 from pipelines.csv_records import CsvRecords
 from pipelines.decode import decode
 from pipelines.payload import EventTimes, payload
@@ -403,6 +404,10 @@ def truncated(rows: int) -> Callable[[Path], object]:
         ("a.csv", write_text("a,b\n1,2\nSECRET\n"), [], "record 2 has 1 values and not 2"),
         ("a.csv", write_text("a,a\n1,2\n"), [], "the column a is there twice"),
         ("a.csv", write_text("a;b\n1;2\n"), [], "add --delimiter ';'"),
+        ("a.csv", write_text('a,b\n1,"2\n' + "1,2\n" * 10**6), [], "in record 1 is not closed"),
+        ("a.csv", write_text('a,b\n1,2\n3,"4\n'), [], "in record 2 is not closed"),
+        ("a.csv", write_text("a,b\n" + "1,2\n" * 10**6 + '1,"2\n' + "1,2\n" * 10**6), [],
+         "a quotation mark that is not closed"),
         ("a.csv", write_text(b"a,b\n1,\xff\n"), [], "it is not UTF-8"),
         ("a.csv", write_text("a,b\n1,2\n"), ["--event_time=c"], "has no column c; it has a, b"),
         ("a.csv", write_text("a,b\n1,2\n"), ["--as_text=c"], "has no column c; it has a, b"),
@@ -423,12 +428,22 @@ def truncated(rows: int) -> Callable[[Path], object]:
     ],
 )  # fmt: skip
 def test_a_wrong_file_or_option_sends_nothing(
-    tmp_path: Path, name: str, make: Any, options: list[str], said: str
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    name: str,
+    make: Any,
+    options: list[str],
+    said: str,
 ) -> None:
     if make:
         make(tmp_path / name)
-    arguments = ["actuals", "upload", "--model=m", name, "--destination=out", *options]
-    status, out, err = call(*arguments, cwd=tmp_path, WEIGHBRIDGE_SAMPLE="*=0.5")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("WEIGHBRIDGE_SAMPLE", "*=0.5")
+    monkeypatch.setenv("COLUMNS", "120")
+    # In this process, as one for each would take most of a second.
+    status = _main(["actuals", "upload", "--model=m", name, "--destination=out", *options])
+    out, err = capsys.readouterr()
     assert said in " ".join(err.split())
     assert status == 2
     assert "Traceback" not in out + err and "SECRET" not in out + err
