@@ -209,8 +209,8 @@ def upload_actuals(**parameters: Any) -> None:
     that a file may be sent again. Exit status: 0 all was delivered, 1 not all, 2 wrong usage or
     file.
     """
-    from pipelines.actuals import UploadOptions, run_upload
-    from pipelines.delivery import UndeliveredError
+    from pipelines.actuals.command import UploadOptions, run_upload
+    from pipelines.actuals.delivery import UndeliveredError
 
     try:
         run_upload(console, UploadOptions(**parameters))

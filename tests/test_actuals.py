@@ -25,11 +25,11 @@ from hypothesis import strategies as st
 from support import Home, micros, stored, write_package
 from test_cli import call
 
+from pipelines.actuals.csv_records import CsvRecords
+from pipelines.actuals.payload import EventTimes, payload
+from pipelines.actuals.records import open_records
 from pipelines.cli import _main
-from pipelines.csv_records import CsvRecords
 from pipelines.decode import decode
-from pipelines.payload import EventTimes, payload
-from pipelines.records import open_records
 from schemas import ConfigurationError
 from weighbridge.archive import Message, write_archive
 from weighbridge.sampling import Sampling

@@ -13,7 +13,7 @@ import fastavro
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipelines.csv_records import CsvRecords, check_names
+from pipelines.actuals.csv_records import CsvRecords, check_names
 from schemas import ConfigurationError
 
 Record: TypeAlias = dict[str, Any]

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import Any
 
-from pipelines.delivery import Delivery
-from pipelines.payload import EventTimes, payload, sampling_key
-from pipelines.records import Record, Records
+from pipelines.actuals.delivery import Delivery
+from pipelines.actuals.payload import EventTimes, payload, sampling_key
+from pipelines.actuals.records import Record, Records
 from weighbridge.destinations import Packed
 from weighbridge.sampling import Sampling, Share
 from weighbridge.wire import pack

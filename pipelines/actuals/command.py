@@ -15,10 +15,10 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from extractors._registry import MODEL_ID
-from pipelines.delivery import Delivery, UndeliveredError
-from pipelines.payload import EventTimes, payload
-from pipelines.records import CsvForm, Records, open_records
-from pipelines.upload import Actuals, check, now, upload
+from pipelines.actuals.delivery import Delivery, UndeliveredError
+from pipelines.actuals.payload import EventTimes, payload
+from pipelines.actuals.records import CsvForm, Records, open_records
+from pipelines.actuals.upload import Actuals, check, now, upload
 from schemas import ConfigurationError
 
 FUTURE_MICROS = 600 * 1_000_000

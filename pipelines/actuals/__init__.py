@@ -1,0 +1,1 @@
+"""Late actuals from files: `weighbridge actuals upload`."""
