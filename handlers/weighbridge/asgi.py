@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable, Collection
-from contextlib import suppress
 from typing import TypeAlias
 
 from weighbridge.attached import current
 from weighbridge.exchange import Exchange, Message
 from weighbridge.log import log_once
-from weighbridge.model_of import Model, ModelOf, Scope, from_path
+from weighbridge.model_of import ModelOf, Scope, from_path
 from weighbridge.publisher import EnvelopePublisher
 
 Receive: TypeAlias = Callable[[], Awaitable[Message]]
@@ -72,7 +71,7 @@ class CaptureMiddleware:
         if exchange is None:
             await self.app(scope, receive, send)
             return
-        token = current.set(exchange.attached)
+        token = current.set(exchange)
         try:
             await self.app(
                 scope, _watched_receive(exchange, receive), _watched_send(exchange, send)
@@ -83,8 +82,10 @@ class CaptureMiddleware:
         else:
             _finish(exchange)
         finally:
-            with suppress(ValueError):  # a coroutine may be closed from another context
+            try:  # noqa: SIM105  # suppress() would cost each request some more
                 current.reset(token)
+            except ValueError:  # a coroutine may be closed from another context
+                pass
 
     def _exchange(self, scope: Scope) -> Exchange | None:
         try:
@@ -93,13 +94,12 @@ class CaptureMiddleware:
             model = self._model if isinstance(self._model, str) else self._model(scope)
             if model is None:
                 return None
-            if isinstance(model, str):
-                model = Model(model)
-            if not model.version:
-                version = self._version if isinstance(self._version, str) else self._version(scope)
-                model = Model(model.id, version or "")
+            name, version = (model, "") if isinstance(model, str) else (model.id, model.version)
+            if not version:
+                named = self._version
+                version = named if isinstance(named, str) else named(scope) or ""
             key = None if self._sampling_key is None else self._sampling_key(scope)
-            return Exchange(self._publisher, model, key, self._id_header, scope)
+            return Exchange(self._publisher, name, version, key, self._id_header, scope)
         except Exception as error:
             log_once("record", error)
             return None

@@ -9,15 +9,12 @@ from typing import Any
 class Attached:
     """Of one request. `context` is None once the envelope has been handed over."""
 
-    __slots__ = ("context", "model_id", "model_version", "sampling_key")
+    context: dict[str, Any] | None
+    model_id: str
+    model_version: str
+    sampling_key: str | None
 
-    def __init__(self) -> None:
-        self.context: dict[str, Any] | None = {}
-        self.model_id: str | None = None
-        self.model_version: str | None = None
-        self.sampling_key: str | None = None
-
-    def take(self) -> dict[str, Any] | None:
+    def take_context(self) -> dict[str, Any] | None:
         """The context, or None if there is none; what is attached from now on is left out."""
         # A copy, as a thread of the handler may still be adding to this one.
         context, self.context = dict(self.context or ()), None

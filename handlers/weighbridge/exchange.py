@@ -7,7 +7,7 @@ from collections.abc import MutableMapping
 from typing import Any, TypeAlias
 
 from weighbridge.attached import Attached
-from weighbridge.model_of import Model, Scope, model_id_of
+from weighbridge.model_of import Scope, model_id_of
 from weighbridge.publisher import EnvelopePublisher
 from weighbridge.wire import CUT_REQUEST, CUT_RESPONSE
 
@@ -55,21 +55,23 @@ class Body:
         return kept
 
 
-class Exchange:
+class Exchange(Attached):
     """Records what passes, and hands it to the publisher once."""
 
     def __init__(
         self,
         publisher: EnvelopePublisher,
-        model: Model,
+        model_id: str,
+        model_version: str,
         sampling_key: str | None,
         id_header: bytes | None,
         scope: Scope,
     ) -> None:
         self._started = time.perf_counter_ns()
         self._publisher = publisher
-        self._model = model
-        self._sampling_key = sampling_key
+        self.context = {}
+        self.model_id, self.model_version = model_id, model_version
+        self.sampling_key = sampling_key
         self._headers = list(scope["headers"])  # the app may change its own
         self._http_version = scope.get("http_version")
         limit = publisher.max_body_bytes + 1  # by the one more the publisher sees what to shorten
@@ -82,7 +84,6 @@ class Exchange:
         self._gone = False
         self._id_header = id_header
         self._envelope_id: str | None = None
-        self.attached = Attached()
         self.done = False
 
     def arrived(self, message: Message) -> None:
@@ -134,14 +135,10 @@ class Exchange:
         """Hand the envelope over; `error` is what the app raised before its answer was complete."""
         latency = time.perf_counter_ns() - self._started
         attributes = self._attributes(error)
-        attached = self.attached
-        model = self._model
-        name = str(model.id if attached.model_id is None else attached.model_id)
+        name = str(self.model_id)
         model_id = model_id_of(name)
         if model_id != name:
             attributes["model-name"] = name
-        version = model.version if attached.model_version is None else attached.model_version
-        key = self._sampling_key if attached.sampling_key is None else attached.sampling_key
         started = self._status is not None
         answered = started and self._has_answered(error)
         status = self._status if answered else CLIENT_GONE if self._gone else FAILED
@@ -154,13 +151,13 @@ class Exchange:
             model_id,
             self._request.take(),
             self._response.take() if started else None,
-            context=attached.take(),
-            model_version=str(version),
+            context=self.take_context(),
+            model_version=str(self.model_version),
             status=status,
             latency_us=latency // 1000,
             headers=self._headers,
             attributes=attributes,
-            sampling_key=key,
+            sampling_key=self.sampling_key,
             response_type=self._response_type,
             response_encoding=self._response_encoding,
             cut=cut,

@@ -55,7 +55,7 @@ def from_path(*templates: str, model: str = "") -> Callable[[Scope], Model | Non
     for template in templates:
         if not model and "{model}" not in template:
             raise ValueError(f"{template} has no {{model}}, and model= is not given either")
-    patterns = [_pattern(template) for template in templates or INFERENCE_PATHS]
+    patterns = [_pattern(template).fullmatch for template in templates or INFERENCE_PATHS]
 
     def of(scope: Scope) -> Model | None:
         path: str = scope["path"]
@@ -64,9 +64,9 @@ def from_path(*templates: str, model: str = "") -> Callable[[Scope], Model | Non
         paths = [path]
         if root and path.startswith(f"{root}/"):
             paths.insert(0, path[len(root) :])
-        for pattern in patterns:
+        for matches in patterns:
             for one in paths:
-                if found := pattern.fullmatch(one):
+                if found := matches(one):
                     parts = found.groupdict()
                     return Model(parts.get("model", model), parts.get("version", ""))
         return None
