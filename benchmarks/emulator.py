@@ -24,6 +24,7 @@ class Emulator:
     """One that runs. `host` is what PUBSUB_EMULATOR_HOST takes."""
 
     host: str
+    pid: int
     publisher: Any
     subscriber: Any
 
@@ -66,6 +67,7 @@ def emulator(heap: str = "1g") -> Iterator[Emulator]:
         grpc.channel_ready_future(channel).result(_START_SECONDS)
         yield Emulator(
             host,
+            process.pid,
             PublisherClient(transport=PublisherGrpcTransport(channel=channel)),
             SubscriberClient(transport=SubscriberGrpcTransport(channel=channel)),
         )

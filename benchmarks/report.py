@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import platform
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from importlib.metadata import version
-from pathlib import Path
 from statistics import median
 
 from rich.box import SIMPLE
 from rich.table import Table
 
 from benchmarks.cases import Case
+from benchmarks.machine import machine
 from benchmarks.measure import Spread, ratios
 from benchmarks.workshop import Samples, Workshop
 
@@ -88,25 +84,7 @@ def as_markdown(found: Sequence[Line], notes: Sequence[str], rounds: int) -> str
     rows = [HEADINGS, rules, *(line.cells for line in found)]
     table = "\n".join(f"| {' | '.join(row)} |" for row in rows) if found else ""
     listed = "\n".join(f"- {note}" for note in notes)
-    return "\n\n".join(filter(None, [machine(rounds), table, listed]))
-
-
-def machine(rounds: int) -> str:
-    """When and on what was measured."""
-    libraries = ", ".join(f"{name} {version(name)}" for name in LIBRARIES)
-    return (
-        f"Measured {datetime.now(UTC):%Y-%m-%d} in {rounds} rounds on {os.cpu_count()} cores of "
-        f"{_processor()} with Python {platform.python_version()}, {libraries}."
-    )
-
-
-def _processor() -> str:
-    path = Path("/proc/cpuinfo")
-    for line in path.read_text().splitlines() if path.exists() else []:
-        name, _, value = line.partition(":")
-        if name.strip() == "model name":
-            return value.strip()
-    return platform.processor() or platform.machine()
+    return "\n\n".join(filter(None, [machine(LIBRARIES, rounds), table, listed]))
 
 
 def _ratio(spread: Spread) -> str:

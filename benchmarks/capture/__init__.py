@@ -1,0 +1,1 @@
+"""What capture costs a service, beside other ways to hand over the same requests."""
