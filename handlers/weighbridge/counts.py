@@ -10,7 +10,7 @@ from typing import Any, TypedDict
 from weighbridge.sampling import Sampling, Share
 
 AT_CAPTURE = ("closed", "queue_full", "refused", "too_large")
-LATER = ("broker", "closed", "encode", "queue_full", "spool_full")
+LATER = ("broker", "closed", "encode", "queue_full", "spool_full", "spool_lost")
 CAUSES = tuple(sorted({*AT_CAPTURE, *LATER}))
 """Why an envelope is dropped. README.md says what each means."""
 MAX_MODELS = 1000
@@ -121,6 +121,11 @@ class Counts:
         for one in twin.each():
             one.lost[cause] += one.stats()["queued"]
         return twin
+
+    def dropped(self) -> int:
+        """How many were dropped so far, for a look that costs little."""
+        every = (*list(self.models.values()), self.others)
+        return sum(sum(one.turned_away.values()) + sum(one.lost.values()) for one in every)
 
     def each(self) -> list[ModelCounts]:
         """Those of all models, and of the others if there are any."""

@@ -24,27 +24,27 @@ class DropLog:
 
     def look(self, now: float) -> None:
         """Compare with the last time; `now` is of the monotonic clock."""
-        total, causes = self._dropped()
+        total = self._counts.dropped()
         if total > self._seen:
             if not self._told and may_log("drop"):
                 self._told, self._before = True, self._seen
-                warn("weighbridge began to drop envelopes: %s so far", causes)
+                warn("weighbridge began to drop envelopes: %s so far", self._causes())
             self._seen, self._last = total, now
         elif self._told and now - self._last >= QUIET_SECONDS:
             self._end(total)
 
     def close(self) -> None:
         """Say what was dropped by the end."""
-        total, causes = self._dropped()
+        total = self._counts.dropped()
         if total > self._seen or self._told:
-            warn("weighbridge dropped %d envelopes: %s so far", total - self._before, causes)
+            dropped = total - self._before
+            warn("weighbridge dropped %d envelopes: %s so far", dropped, self._causes())
 
     def _end(self, total: int) -> None:
         self._told = False
         seconds = int(QUIET_SECONDS)
         warn("weighbridge dropped %d envelopes, none for %d s", total - self._before, seconds)
 
-    def _dropped(self) -> tuple[int, str]:
+    def _causes(self) -> str:
         causes = self._counts.stats(0)["dropped"]
-        told = ", ".join(f"{cause} {count}" for cause, count in sorted(causes.items()))
-        return sum(causes.values()), told
+        return ", ".join(f"{cause} {count}" for cause, count in sorted(causes.items()))
