@@ -56,6 +56,7 @@ Captured: TypeAlias = tuple[
 ]
 """One envelope on its way: a bare tuple, as one with names takes four times as long to make."""
 MODEL: Final = 1
+CONTEXT: Final = 13
 SIZE: Final = 15
 PackKey: TypeAlias = tuple[str, ...]
 
@@ -89,21 +90,25 @@ def pack_key(captured: Captured) -> PackKey:
     return (*captured[1:6], named.get("content-type", ""), named.get("content-encoding", ""))
 
 
-def batch_of(publisher_id: str, key: PackKey, envelopes: list[Captured], limit: int) -> Batch:
+def with_json(captured: Captured, limit: int) -> Captured:
+    """The envelope with its context as JSON; without it, and marked, beyond `limit` bytes."""
+    data, lost = _json(captured[CONTEXT], limit)
+    return (*captured[:CONTEXT], data, captured[14] | lost, captured[SIZE])
+
+
+def batch_of(publisher_id: str, key: PackKey, envelopes: list[Captured]) -> Batch:
     """Envelopes of one `pack_key` as one batch.
 
     Args:
         publisher_id: whose they are.
         key: the `pack_key` of all.
-        envelopes: in the order of their capture.
-        limit: the most bytes of a context; a larger one, or one that is no JSON, is left out.
+        envelopes: in the order of their capture, with contexts that are bytes.
     """
     columns = list(zip(*envelopes))
     times, statuses, latencies, headers, attributes, requests, responses, contexts, cuts = columns[
         6:SIZE
     ]
     model_id, model_version, kind, response_type, response_encoding, content_type, encoding = key
-    encoded = [_context(value, limit) for value in contexts]
     sequences = columns[0]
     first = sequences[0]
     return {
@@ -127,8 +132,8 @@ def batch_of(publisher_id: str, key: PackKey, envelopes: list[Captured], limit: 
         "attributes": [orjson.dumps(one) if one else b"{}" for one in attributes],
         "request": requests,
         "response": responses,
-        "context": [context for context, _ in encoded],
-        "cut": [cut | lost for cut, (_, lost) in zip(cuts, encoded)],
+        "context": contexts,
+        "cut": cuts,
     }
 
 
@@ -143,10 +148,8 @@ def _named(pairs: Pairs) -> dict[str, str]:
     return named
 
 
-def _context(value: Any, limit: int) -> tuple[bytes | None, int]:
-    """The context as bytes, and its bit of `cut`."""
-    if value is None or type(value) is bytes:
-        return value, 0
+def _json(value: Any, limit: int) -> tuple[bytes | None, int]:
+    """The value as JSON, and its bit of `cut`."""
     try:
         options = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS
         data = orjson.dumps(value, default=_plain, option=options)

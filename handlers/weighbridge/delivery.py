@@ -11,7 +11,7 @@ from typing import NamedTuple
 from weighbridge.destinations import Destination, Packed, RefusedError, Sending
 from weighbridge.log import log_once
 from weighbridge.packs import Pack, is_full_group, take_group
-from weighbridge.spooling import Spooler
+from weighbridge.spooling import Spooler, log_lost
 
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.1, 5.0
 SPOOL_SECONDS = 5.0
@@ -47,17 +47,22 @@ class Delivery:
         """Packs of calls that failed, sent as they are."""
         self._in_flight: list[_Call] = []
         self._pause = self._retry_at = self._spool_at = 0.0
+        self._urgent = False
         self.held = 0
         """Bytes of the packs in memory."""
-        self.settled = 0
-        """Envelopes that were published, spooled or dropped."""
 
     def add(self, pack: Pack) -> None:
         """Take one more."""
         self._waiting.append(pack)
         self.held += pack.size
-        while self._drop_oldest and self.held > self._budget // 2 and len(self._waiting) > 1:
-            self._drop(self._waiting.popleft(), "queue_full")
+        while self._drop_oldest and self.held > self._budget // 2:
+            if self._again:  # they are older
+                for failed in self._again.popleft():
+                    self._drop(failed, "queue_full")
+            elif len(self._waiting) > 1:
+                self._drop(self._waiting.popleft(), "queue_full")
+            else:
+                return
 
     def beat(self, heartbeat: Packed) -> None:
         """Send a heartbeat with the next call; one that waits is older, and does not go."""
@@ -85,6 +90,9 @@ class Delivery:
         """
         now = time.monotonic()
         self._collect(now)
+        if urgent and not self._urgent:
+            self._urgent = True
+            self._pause = self._retry_at = 0.0  # it is tried once more, however long it has failed
         # While it fails, one call at a time finds out whether it still does.
         most = 1 if self._pause else self._destination.in_flight
         while len(self._in_flight) < most and now >= self._retry_at:
@@ -107,6 +115,16 @@ class Delivery:
                 return False
             self._settle(group)
         return False
+
+    def take_back(self) -> None:
+        """Give up calls under way, so that `spool` finds what they hold; it may arrive twice."""
+        if self._spooler is not None:
+            self._again += (call.packs for call in self._in_flight if not call.spooled)
+            self._in_flight.clear()
+
+    def ending(self, by: float) -> None:
+        """The process ends at this moment of the monotonic clock: start no threads, rather wait."""
+        self._destination.ending(by)
 
     def give_up(self) -> None:
         """Count all that is left in memory as dropped, and let go of everything."""
@@ -176,7 +194,7 @@ class Delivery:
 
     def _delivered(self, call: _Call) -> None:
         if call.spooled is not None and self._spooler is not None:
-            self._spooler.sent(call.spooled, sum(pack.envelopes for pack in call.packs))
+            self._spooler.sent(call.spooled, call.packs)
             return
         self._settle(call.packs)
         for pack in call.packs:
@@ -187,6 +205,8 @@ class Delivery:
         self, packs: list[Pack], spooled: Path | None, error: Exception, now: float
     ) -> None:
         log_once("publish", error.__cause__ or error)
+        if spooled is not None and self._spooler is not None:
+            self._spooler.failed()
         if isinstance(error, RefusedError):
             self._refused(packs, spooled)
             return
@@ -199,9 +219,8 @@ class Delivery:
 
     def _refused(self, packs: list[Pack], spooled: Path | None) -> None:
         if spooled is not None and self._spooler is not None:
-            self._spooler.back(spooled)
+            self._spooler.back(spooled, packs)
             self.held += sum(pack.size for pack in packs)
-            self.settled -= sum(pack.envelopes for pack in packs if pack.counts is not None)
         if len(packs) == 1:
             self._drop(packs[0], "broker")
             return
@@ -210,16 +229,18 @@ class Delivery:
 
     def _settle(self, packs: list[Pack]) -> None:
         self.held -= sum(pack.size for pack in packs)
-        self.settled += sum(pack.envelopes for pack in packs if pack.counts is not None)
 
     def _drop(self, pack: Pack, cause: str) -> None:
         self._settle([pack])
         if pack.counts is not None:
             pack.counts.lost[cause] += pack.envelopes
+            if self._spooler is not None and pack.counts is self._spooler.left:
+                log_lost(pack.envelopes, cause)
 
     def _is_long(self, now: float) -> bool:
         if self.held > self._budget // SPOOL_SHARE:
             return True
-        groups = [self._waiting, *self._again]
-        oldest = min((group[0].since for group in groups if group), default=now)
+        packs = (pack for group in (self._waiting, *self._again) for pack in group)
+        # A heartbeat alone waits: the next one says all that it does.
+        oldest = min((pack.since for pack in packs if pack.envelopes), default=now)
         return self._pause > 0 and now - oldest > SPOOL_SECONDS

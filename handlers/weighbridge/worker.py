@@ -7,7 +7,16 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from weighbridge.captured import MODEL, SIZE, Captured, PackKey, batch_of, pack_key
+from weighbridge.captured import (
+    CONTEXT,
+    MODEL,
+    SIZE,
+    Captured,
+    PackKey,
+    batch_of,
+    pack_key,
+    with_json,
+)
 from weighbridge.counts import Counts
 from weighbridge.delivery import Delivery
 from weighbridge.drops import DropLog
@@ -60,6 +69,8 @@ class Worker:
         self.freed = 0
         """Bytes that were taken from the queue and are no longer held, since the start."""
         self.closing = False
+        self.ends_process = False
+        """Whether it closes as the last thing that the process does."""
         self.delivery: Delivery | None = None
         self._publisher_id, self._counts, self._open_delivery = publisher_id, counts, open_delivery
         self._linger, self._beat_seconds = linger, beat_seconds
@@ -74,7 +85,7 @@ class Worker:
 
     def close(self, give_up_at: float) -> None:
         """Have it end, at this moment of the monotonic clock at the latest."""
-        self._give_up_at = give_up_at
+        self._give_up_at = min(self._give_up_at, give_up_at)
         self.closing = True
         self._wake.set()
 
@@ -92,10 +103,17 @@ class Worker:
                 self._wake.wait(POLL_SECONDS)
         delivery = self.delivery
         if delivery is not None:
-            if not delivery.idle and delivery.spool() and self._beat_seconds:
-                self._beat(delivery)
-                delivery.spool()
+            try:
+                delivery.take_back()
+                if not delivery.idle and delivery.spool() and self._beat_seconds:
+                    self._beat(delivery)
+                    delivery.spool()
+            except Exception as error:  # what is left must be counted all the same
+                log_once("handle", error)
             delivery.give_up()
+        for waiting in self._open.values():
+            for captured in waiting.envelopes:
+                self._counts.known(captured[MODEL]).dropped_late("broker")
         self._drops.close()
 
     def _is_over(self) -> bool:
@@ -104,6 +122,8 @@ class Worker:
             delivery = self.delivery
             if delivery is None:
                 delivery = self.delivery = self._open_delivery()
+            if closing and self.ends_process:
+                delivery.ending(self._give_up_at)
             self._take(delivery)
             self._pack_open(delivery, closing)
             delivery.step(urgent=closing)
@@ -132,6 +152,11 @@ class Worker:
                 return
             size = captured[SIZE]
             try:
+                context = captured[CONTEXT]
+                if context is not None and type(context) is not bytes:
+                    # Now, as packs are bounded by the bytes that it turns out to have.
+                    captured = with_json(captured, self._max_body_bytes)
+                    size += len(captured[CONTEXT] or b"")
                 key = pack_key(captured)
                 waiting = self._open.get(key)
             except Exception as error:  # a header that is a list, …
@@ -155,7 +180,7 @@ class Worker:
 
     def _pack(self, delivery: Delivery, key: PackKey, envelopes: list[Captured]) -> None:
         try:
-            batch = batch_of(self._publisher_id, key, envelopes, self._max_body_bytes)
+            batch = batch_of(self._publisher_id, key, envelopes)
             message = pack(batch)
         except Exception as error:  # a status that is no int, half a surrogate pair, …
             if len(envelopes) > 1:
