@@ -15,6 +15,7 @@ DEMO = [
     "uvloop>=0.19; sys_platform != 'win32'",
 ]
 TEST = [
+    "gunicorn>=22",
     "httpx2>=2",
     "hypothesis>=6.100",
     "mypy>=1.13",

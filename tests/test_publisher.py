@@ -200,6 +200,19 @@ def test_packs_are_bounded_in_bytes(tmp_path: Path) -> None:
     assert sorted(len(body) for pack in packs for body in pack["request"]) == sorted(sizes)
 
 
+def test_packs_are_bounded_by_what_contexts_turn_out_to_be(tmp_path: Path) -> None:
+    """Else a few hundred of them make a message that nobody takes."""
+    publisher = EnvelopePublisher(str(tmp_path))
+    context = {"text": "x" * (PACK_BYTES // 10)}
+    for _ in range(40):
+        publisher.capture("flights", b"1", b"2", context=context)
+    assert dropped(publisher) == {}
+    packs = [unpack(message.attributes, message.data) for message in stored(tmp_path)]
+    assert sum(len(pack["context"]) for pack in packs) == 40
+    for pack in packs:
+        assert sum(map(len, pack["context"])) <= PACK_BYTES
+
+
 def dropped(publisher: EnvelopePublisher) -> dict[str, int]:
     """By cause, after everything else was published."""
     publisher.close()
@@ -430,6 +443,17 @@ def test_the_books_balance_when_it_is_closed_under_load(tmp_path: Path) -> None:
     assert publisher.stats()["served"] == count
     assert set(causes) <= {"closed", "queue_full", "broker"}
     assert len(envelopes(stored(tmp_path))) == publisher.stats()["published"]
+
+
+def test_a_signal_while_the_thread_is_started(tmp_path: Path) -> None:
+    """Its handler runs in the middle of what the first capture does, and may capture, too."""
+    publisher = EnvelopePublisher(str(tmp_path))
+    ids = []
+    with publisher._starting:
+        ids.append(publisher.capture("flights", b"handler", b"2"))
+    ids.append(publisher.capture("flights", b"1", b"2"))
+    assert dropped(publisher) == {}
+    assert list(envelopes(stored(tmp_path))) == ids
 
 
 anything = (

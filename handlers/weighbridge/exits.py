@@ -13,10 +13,13 @@ class Closes(Protocol):
     def close(self) -> None:
         """Flush and end."""
 
+    def close_at_exit(self) -> None:
+        """Flush and end where no thread can be started any more."""
+
 
 def at_exit(publisher: Closes) -> None:
     """Close it when this process ends normally."""
-    atexit.register(publisher.close)
+    atexit.register(publisher.close_at_exit)
     processes = sys.modules.get("multiprocessing.util")
     if processes is not None and _is_child():
         # A process of multiprocessing leaves without what atexit holds, but does these.
@@ -25,7 +28,7 @@ def at_exit(publisher: Closes) -> None:
 
 def not_at_exit(publisher: Closes) -> None:
     """It was closed by hand."""
-    atexit.unregister(publisher.close)
+    atexit.unregister(publisher.close_at_exit)
 
 
 def _is_child() -> bool:

@@ -256,6 +256,11 @@ class EnvelopePublisher:
         self._over = True
         self._drain("closed")
 
+    def close_at_exit(self) -> None:
+        """Close it as the last thing that this process does."""
+        self._worker.ends_process = True
+        self.close()
+
     def _put(
         self,
         counts: ModelCounts,
@@ -358,7 +363,10 @@ class EnvelopePublisher:
         return int(envelope_id[len(self._prefix) :])
 
     def _start(self) -> None:
-        with self._starting:
+        # Not waiting for it: a signal's handler may capture while what it interrupts is in here.
+        if not self._starting.acquire(blocking=False):
+            return
+        try:
             if self._thread is None:
                 thread = threading.Thread(
                     target=self._worker.run, name="weighbridge-publisher", daemon=True
@@ -367,6 +375,8 @@ class EnvelopePublisher:
                 self._thread = thread
                 self._most = self._max_queued
                 at_exit(self)
+        finally:
+            self._starting.release()
 
     def _open_delivery(self) -> Delivery:
         spooler = None
