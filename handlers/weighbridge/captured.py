@@ -73,12 +73,26 @@ def allowed_names(names: Iterable[str]) -> frozenset[str | bytes]:
     return frozenset([*lower, *(name.encode("latin-1") for name in lower)])
 
 
-def kept_headers(headers: Headers, allowed: Collection[str | bytes]) -> Pairs:
-    """The headers whose names are allowed; copied, as the service may go on using its own."""
+def kept_headers(headers: Headers, allowed: Collection[str | bytes]) -> tuple[Pairs, int]:
+    """The headers whose names are allowed, and how long they are.
+
+    They are copied, as the service may go on using its own.
+    """
+    kept: list[tuple[Any, Any]] = []
+    size = 0
     if type(headers) is list:  # ASGI's, names in lower case
-        return [pair for pair in headers if pair[0] in allowed]
+        for pair in headers:
+            if pair[0] in allowed:
+                name, value = pair
+                size += len(name) + len(value)
+                kept.append(pair)
+        return kept, size
     pairs: Any = headers.items() if isinstance(headers, Mapping) else headers
-    return [(name, value) for name, value in pairs if name.lower() in allowed]
+    for name, value in pairs:
+        if name.lower() in allowed:
+            size += len(name) + len(value)
+            kept.append((name, value))
+    return kept, size
 
 
 def pack_key(captured: Captured) -> PackKey:

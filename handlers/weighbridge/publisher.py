@@ -292,9 +292,8 @@ class EnvelopePublisher:
             request, response, context, cut, size = self._limited(request, response, context, cut)
         pairs: Pairs = ()
         if headers:
-            pairs = kept_headers(headers, self._headers)
-            for name, value in pairs:
-                size += len(name) + len(value)
+            pairs, more = kept_headers(headers, self._headers)
+            size += more
         if attributes:
             attributes = dict(attributes)  # as the service may go on using its own
             size += len("".join((*attributes, *attributes.values())))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from hashlib import sha256
-from typing import NamedTuple
 from zlib import crc32
 
 VARIABLE = "WEIGHBRIDGE_SAMPLE"
@@ -13,7 +13,8 @@ DEFAULT = "*"
 _WORD = (1 << 64) - 1
 
 
-class Share(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Share:
     """What is kept of one model.
 
     A key is kept if ((crc32(key) + offset) * factor) mod 2^64 < threshold, where the offset is the
@@ -29,7 +30,7 @@ class Share(NamedTuple):
 
     def keeps(self, key: str) -> bool:
         """Whether what has this key is kept."""
-        number = crc32(key.encode(errors="surrogatepass"))
+        number = crc32(key.encode("utf-8", "surrogatepass"))
         return ((number + self.offset) * self.factor) & _WORD < self.threshold
 
 
