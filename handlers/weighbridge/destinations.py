@@ -307,6 +307,10 @@ def _transport() -> Any:
         ("grpc.use_local_subchannel_pool", 1),
         ("grpc.max_send_message_length", -1),
         ("grpc.max_receive_message_length", -1),
+        # Else it may take two minutes until one that was away is tried again.
+        ("grpc.initial_reconnect_backoff_ms", 100),
+        ("grpc.min_reconnect_backoff_ms", 5000),
+        ("grpc.max_reconnect_backoff_ms", 5000),
     ]
     emulator = os.environ.get("PUBSUB_EMULATOR_HOST")
     if emulator:
