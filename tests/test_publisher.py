@@ -499,6 +499,61 @@ def test_capture_never_raises(tmp_path: Path) -> None:
     assert good <= set(envelopes(stored(tmp_path)))
 
 
+names = st.sampled_from(["x", "content-type", "Content-Encoding", "cookie"]) | st.text(max_size=4)
+some_bytes = st.builds(lambda part, times: part * times, st.binary(max_size=40), st.integers(0, 60))
+by_name = st.dictionaries(names, st.text(max_size=20), max_size=4)
+as_asgi = st.lists(
+    st.tuples(names.map(lambda name: name.lower().encode()), st.binary(max_size=9)), max_size=4
+)
+
+
+def test_whatever_a_caller_sends_is_read_back_or_counted(tmp_path: Path) -> None:
+    limit = 1000
+    publisher = EnvelopePublisher(
+        str(tmp_path), max_body_bytes=limit, headers=["x", "content-type", "content-encoding"]
+    )
+    expected: dict[str, tuple[str, bytes, bytes | None, int]] = {}
+
+    @settings(max_examples=200)
+    @given(
+        st.text(max_size=70) | st.sampled_from(["a", "flights", ""]),
+        some_bytes,
+        st.none() | some_bytes,
+        by_name | as_asgi,
+        st.none() | by_name,
+        st.none() | st.integers(-(2**40), 2**40),
+        st.none() | st.text(max_size=9),
+    )
+    def capture(
+        model_id: str,
+        request: bytes,
+        response: bytes | None,
+        headers: Any,
+        attributes: dict[str, str] | None,
+        status: int | None,
+        key: str | None,
+    ) -> None:
+        before = publisher.stats()["served"]
+        more: dict[str, Any] = {"attributes": attributes, "sampling_key": key}
+        envelope_id = publisher.capture(
+            model_id, request, response, headers=headers, status=status, **more
+        )
+        assert publisher.stats()["served"] == before + 1
+        cut = (len(request) > limit) + 2 * (len(response or b"") > limit)
+        kept = None if response is None else response[:limit]
+        expected[envelope_id] = (model_id, request[:limit], kept, cut)
+
+    capture()
+    causes = dropped(publisher)
+    assert set(causes) <= {"encode"}  # a status that no column holds, half a surrogate pair
+    found = envelopes(stored(tmp_path))
+    assert len(found) == len(expected) - sum(causes.values()) > 100
+    for envelope_id, one in found.items():
+        had = (one["model_id"], one["request"], one["response"], one["cut"])
+        assert had == expected[envelope_id]
+        assert set(json.loads(one["headers"])) <= {"x", "content-type", "content-encoding"}
+
+
 def test_a_log_handler_that_raises_is_not_the_services_fault(tmp_path: Path) -> None:
     class Broken(logging.Handler):
         def handle(self, record: logging.LogRecord) -> bool:
