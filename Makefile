@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-all chaos bench golden lint format types build clean
+.PHONY: help install run test test-all chaos bench soak golden lint format types build clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -27,11 +27,14 @@ test: install ## everything but the slow tests
 test-all: install ## all tests
 	$(BIN)/python -m pytest
 
-chaos: install ## kill followers and runs again and again; CHAOS_SEED=n repeats what was printed
+chaos: install ## kill followers, runs, services and brokers again and again; CHAOS_SEED=n repeats what was printed
 	CHAOS=long $(BIN)/python -m pytest tests/chaos -s $(ARGS)
 
 bench: install ## the pipeline beside a hand-written loop; some 15 minutes, ARGS=--quick for one
 	$(BIN)/python -m benchmarks $(ARGS)
+
+soak: install ## the highest rate of one process, held for 10 minutes, and its memory
+	$(BIN)/python -m benchmarks.soak $(ARGS)
 
 golden: install ## write the expected rows of MODEL's golden cases, for review with git diff
 	@test -n "$(MODEL)" || { echo 'which? make golden MODEL=flight-delay'; exit 2; }
