@@ -11,6 +11,7 @@ import fastavro
 import zstandard
 
 from weighbridge.bodies import unzstd
+from weighbridge.encode import writer
 from weighbridge.errors import DecodeError
 
 BATCH_CONTENT: Final = "weighbridge.batch.v1"
@@ -42,13 +43,12 @@ def _schema(name: str) -> Any:
 
 _BATCH = _schema("envelope.avsc")
 _HEARTBEAT = _schema("heartbeat.avsc")
+_write_batch = writer(_BATCH)
 
 
 def pack(batch: Batch, *, compress: bool = True) -> tuple[dict[str, str], bytes]:
     """One batch as the attributes and the data of a Pub/Sub message."""
-    out = io.BytesIO()
-    fastavro.schemaless_writer(out, _BATCH, batch)
-    data = out.getvalue()
+    data = _write_batch(batch)
     attributes = {
         "content": BATCH_CONTENT,
         "encoding": "avro+zstd" if compress else "avro",
