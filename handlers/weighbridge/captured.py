@@ -31,6 +31,8 @@ NEVER_CAPTURED = frozenset(
         "x-goog-api-key",
     ]
 )
+_CONTENT_TYPE = ("content-type", b"content-type")
+_CONTENT_ENCODING = ("content-encoding", b"content-encoding")
 CONTEXT_BYTES = 1024
 """What an object as context is taken to have until it is encoded."""
 Headers: TypeAlias = Mapping[str, str] | Iterable[tuple[bytes, bytes]]
@@ -89,7 +91,8 @@ def kept_headers(headers: Headers, allowed: Collection[str | bytes]) -> tuple[Pa
         return kept, size
     pairs: Any = headers.items() if isinstance(headers, Mapping) else headers
     for name, value in pairs:
-        if name.lower() in allowed:
+        name = name.lower()
+        if name in allowed:
             size += len(name) + len(value)
             kept.append((name, value))
     return kept, size
@@ -97,11 +100,13 @@ def kept_headers(headers: Headers, allowed: Collection[str | bytes]) -> tuple[Pa
 
 def pack_key(captured: Captured) -> PackKey:
     """What all envelopes of one pack have in common."""
-    headers = captured[9]
-    if not headers:
-        return (*captured[1:6], "", "")
-    named = _named(headers)
-    return (*captured[1:6], named.get("content-type", ""), named.get("content-encoding", ""))
+    content_type = content_encoding = ""
+    for name, value in captured[9]:
+        if name in _CONTENT_TYPE:
+            content_type = _text(value)
+        elif name in _CONTENT_ENCODING:
+            content_encoding = _text(value)
+    return (*captured[1:6], content_type, content_encoding)
 
 
 def with_json(captured: Captured, limit: int) -> Captured:
@@ -152,14 +157,15 @@ def batch_of(publisher_id: str, key: PackKey, envelopes: list[Captured]) -> Batc
 
 
 def _named(pairs: Pairs) -> dict[str, str]:
-    named = {}
-    for name, value in pairs:
-        name = name.decode("latin-1") if isinstance(name, bytes) else name
-        value = value.decode("latin-1") if isinstance(value, bytes) else value
-        if not isinstance(value, str):
-            raise TypeError(type(value).__name__)
-        named[name.lower()] = value
-    return named
+    return {_text(name): _text(value) for name, value in pairs}
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bytes):
+        return value.decode("latin-1")
+    if isinstance(value, str):
+        return value
+    raise TypeError(type(value).__name__)
 
 
 def _json(value: Any, limit: int) -> tuple[bytes | None, int]:
