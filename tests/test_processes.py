@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -17,6 +18,8 @@ import pytest
 from conftest import Emulator, eventually
 from test_docs import free_port
 from test_publisher import as_message, envelopes
+
+from weighbridge.destinations import CALL_SECONDS
 
 SERVICE = """
 import os
@@ -285,3 +288,36 @@ def test_multiprocessing(tmp_path: Path, emulator: Emulator, method: str) -> Non
     ids = done.stdout.split()
     assert len(set(ids)) == len(ids) == 65
     assert pulled(emulator, subscription, ids) == set(ids)
+
+
+HUNG = """
+import os, sys, time
+from weighbridge import EnvelopePublisher
+publisher = EnvelopePublisher(sys.argv[1], linger=0)
+publisher.capture("flights", b"1", b"2")
+while not (publisher._worker.delivery and publisher._worker.delivery._in_flight):
+    pass
+began = time.monotonic()
+for _ in range(5):
+    child = os.fork()
+    if not child:
+        os._exit(0)
+    os.waitpid(child, 0)
+print(time.monotonic() - began)
+publisher.close(timeout=0)
+os._exit(0)
+"""
+
+
+def test_forks_do_not_wait_for_a_broker_that_hangs() -> None:
+    """Only a moment each, for calls that are about to be answered."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        host = f"127.0.0.1:{listening.getsockname()[1]}"
+        done = subprocess.run(
+            [sys.executable, "-c", HUNG, "projects/test/topics/flights"],
+            env={**os.environ, "PUBSUB_EMULATOR_HOST": host, "GRPC_VERBOSITY": "NONE"},
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+    assert 0 < float(done.stdout) < 5 * CALL_SECONDS + 2, done.stderr
