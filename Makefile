@@ -4,10 +4,10 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-all chaos bench soak golden lint format types build clean
+.PHONY: help install run test test-all chaos bench bench-capture soak golden lint format types build clean
 
 help: ## what can be made
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 15
 
 # Made anew when what it installs changes.
 $(VENV)/.installed: setup.py pyproject.toml
@@ -32,6 +32,9 @@ chaos: install ## kill followers, runs, services and brokers again and again; CH
 
 bench: install ## the pipeline beside a hand-written loop; some 15 minutes, ARGS=--quick for one
 	$(BIN)/python -m benchmarks $(ARGS)
+
+bench-capture: install ## what capture costs a service; some 25 minutes, ARGS=--quick for two
+	$(BIN)/python -m benchmarks.capture $(ARGS)
 
 soak: install ## the highest rate of one process, held for 10 minutes, and its memory
 	$(BIN)/python -m benchmarks.soak $(ARGS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -11,7 +12,7 @@ from rich.console import Console
 
 from benchmarks.capture import load, paced, rate, states
 from benchmarks.capture.figures import Part
-from benchmarks.emulator import Emulator, emulator
+from benchmarks.emulator import Emulator, NoEmulator, emulator
 from benchmarks.machine import machine
 
 LIBRARIES = [
@@ -43,11 +44,14 @@ def main(quick: bool, only: tuple[str, ...], rounds: int | None, write: Path | N
     """Measure what capture costs the thread that calls it, its process and its service."""
     parts: list[Part] = []
     temporary = tempfile.TemporaryDirectory(prefix="weighbridge-bench-")
-    with temporary as root, emulator() as running:
-        for name in only or PARTS:
-            folder = Path(root) / name
-            folder.mkdir()
-            parts.append(_measure(name, quick, rounds, running, folder))
+    try:
+        with temporary as root, emulator() as running:
+            for name in only or PARTS:
+                folder = Path(root) / name
+                folder.mkdir()
+                parts.append(_measure(name, quick, rounds, running, folder))
+    except NoEmulator as error:
+        raise click.ClickException(str(error)) from None
     for part in parts:
         for table in part.tables:
             console.print(table.for_terminal())
@@ -65,16 +69,19 @@ def _measure(name: str, quick: bool, rounds: int | None, running: Emulator, fold
     topic = f"projects/bench/topics/{name}"
     running.publisher.create_topic(name=topic)
     if name == "paced":
-        pace = paced.Pace(0.3, 1) if quick else paced.Pace()
-        pace = paced.Pace(pace.seconds, rounds or pace.rounds)
+        pace = paced.QUICK if quick else paced.Pace()
+        pace = replace(pace, rounds=rounds or pace.rounds)
         return paced.measure(pace, topic, running.host, folder, console.print)
     if name == "broker":
-        return states.measure(rounds or (1 if quick else 6), running, topic, folder, console.print)
+        trial = states.QUICK if quick else states.Trial()
+        trial = replace(trial, windows=rounds or trial.windows)
+        return states.measure(trial, running, topic, folder, console.print)
     if name == "load":
-        size = load.Load(0.5, 1) if quick else load.Load()
-        size = load.Load(size.seconds, rounds or size.rounds)
+        size = load.QUICK if quick else load.Load()
+        size = replace(size, rounds=rounds or size.rounds)
         return load.measure(size, topic, running.host, folder, console.print)
-    return rate.measure(0.5 if quick else 4.0, topic, running.host, folder, console.print)
+    climb = rate.QUICK if quick else rate.Climb()
+    return rate.measure(climb, topic, running.host, folder, console.print)
 
 
 if __name__ == "__main__":

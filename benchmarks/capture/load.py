@@ -29,6 +29,9 @@ class Load:
     rounds: int = 12
 
 
+QUICK = Load(0.5, 1)
+
+
 @dataclass(frozen=True)
 class _Seen:
     rate: float
@@ -74,7 +77,7 @@ def _added(seen: dict[str, list[_Seen]], name: str) -> list[float]:
 def _table(load: Load, seen: dict[str, list[_Seen]]) -> Table:
     table = Table(
         f"{described(_SIZE)}, uvicorn and starlette, {client.CONNECTIONS} connections, "
-        f"{load.rounds} rounds of {load.seconds:.0f} s: server CPU us for each request",
+        f"{load.rounds} rounds of {load.seconds:g} s: server CPU us for each request",
         [
             "",
             "requests/s (best)",

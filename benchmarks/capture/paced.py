@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -15,7 +15,6 @@ from benchmarks.capture.pacing import ASYNCIO, CALLERS, Window, window
 from benchmarks.capture.payloads import described, payloads
 from benchmarks.capture.ways import ALL, EMPTY, HEADERS, OURS, PUBLISH, WAYS, Place
 
-SIZES = ("1 kB", "20 kB")
 MOST_P50, MOST_P50_ALL, MOST_P999 = 3.0, 6.0, 50.0
 TIMES_P50, TIMES_P999 = 20, 50
 _Found = Mapping[tuple[str, str], list[Window]]
@@ -27,7 +26,12 @@ class Pace:
     """How long each window is, and how many of each there are."""
 
     seconds: float = 1.0
-    rounds: int = 9
+    rounds: int = 6
+    sizes: tuple[str, ...] = ("1 kB", "20 kB")
+    callers: tuple[str, ...] = CALLERS
+
+
+QUICK = Pace(0.3, 1, ("1 kB",), (CALLERS[0], ASYNCIO))
 
 
 def measure(pace: Pace, topic: str, host: str, folder: Path, say: Callable[[str], None]) -> Part:
@@ -36,10 +40,10 @@ def measure(pace: Pace, topic: str, host: str, folder: Path, say: Callable[[str]
     aims: list[Aim] = []
     with Child(http_sink.serve) as http:
         port = http.answer()
-        for size in SIZES:
+        for size in pace.sizes:
             found = _windows(pace, size, Place(topic, folder, port), host, say)
-            part.tables.append(_table(size, found))
-            aims += _aims(size, found)
+            part.tables.append(_table(pace.callers, size, found))
+            aims += _aims(pace.callers, size, found)
         http.kill()
     part.aims = aims
     return part
@@ -50,7 +54,7 @@ def _windows(
 ) -> dict[tuple[str, str], list[Window]]:
     names = [name for name, way in WAYS.items() if size in way.sizes]
     found: dict[tuple[str, str], list[Window]] = {
-        (callers, name): [] for callers in CALLERS for name in names
+        (callers, name): [] for callers in pace.callers for name in names
     }
     with ExitStack() as stack:
         children = {
@@ -59,7 +63,7 @@ def _windows(
         }
         for child in children.values():
             child.answer()
-        for callers in CALLERS:
+        for callers in pace.callers:
             say(f"paced calls: {size}, {callers}")
             for turn in range(-1, pace.rounds):
                 for name, child in children.items():
@@ -79,21 +83,21 @@ def _measure(connection: Connection, name: str, size: str, place: Place) -> None
     sink.close()
 
 
-def _table(size: str, found: _Found) -> Table:
+def _table(all_callers: Sequence[str], size: str, found: _Found) -> Table:
     table = Table(
         f"{described(size)}, 2,000 calls a second: us on the calling thread less those of an "
         "empty call, p50 / p99 / p99.9 of quiet windows; process CPU us for each call",
-        ["", *CALLERS, "p99.9, median", "CPU", "CPU, asyncio"],
+        ["", *all_callers, "p99.9, median", "CPU", "CPU, asyncio"],
     )
     for name, way in WAYS.items():
         if (CALLERS[0], name) not in found:
             continue
-        cells = [" / ".join(map(micros, _net(found, callers, name))) for callers in CALLERS]
+        cells = [" / ".join(map(micros, _net(found, callers, name))) for callers in all_callers]
         late = middle(one.p999 for one in found[CALLERS[0], name])
         late -= middle(one.p999 for one in found[CALLERS[0], EMPTY])
         cpu = [_net_cpu(found, callers, name) for callers in (CALLERS[0], ASYNCIO)]
         if name == EMPTY:
-            cells = [" / ".join(map(micros, _quiet(found, one, name))) for one in CALLERS]
+            cells = [" / ".join(map(micros, _quiet(found, one, name))) for one in all_callers]
             late = middle(one.p999 for one in found[CALLERS[0], name])
             cpu = [quiet(one.cpu for one in found[who, name]) for who in (CALLERS[0], ASYNCIO)]
         label = way.label + (" (all of it)" if name == EMPTY else "")
@@ -116,20 +120,20 @@ def _net_cpu(found: _Found, callers: str, name: str) -> float:
     return quiet(one.cpu for one in found[callers, name]) - empty
 
 
-def _aims(size: str, found: _Found) -> list[Aim]:
+def _aims(all_callers: Sequence[str], size: str, found: _Found) -> list[Aim]:
     nets = {key: _net(found, *key) for key in found}
     aims = []
     for name, most in ((OURS, MOST_P50), (HEADERS, MOST_P50_ALL), (ALL, MOST_P50_ALL)):
-        worst = max(nets[callers, name][0] for callers in CALLERS)
+        worst = max(nets[callers, name][0] for callers in all_callers)
         text = f"{size}: {WAYS[name].label}, p50 at most {most:.0f} us for all callers"
         aims.append(Aim(text, f"{micros(worst)} us", worst <= most))
-    worst = max(nets[callers, name][2] for callers in CALLERS for name in (OURS, HEADERS, ALL))
+    worst = max(nets[callers, name][2] for callers in all_callers for name in (OURS, HEADERS, ALL))
     text = f"{size}: p99.9 at most {MOST_P999:.0f} us for all callers"
     aims.append(Aim(text, f"{micros(worst)} us", worst <= MOST_P999))
     for position, label, times in ((0, "p50", TIMES_P50), (2, "p99.9", TIMES_P999)):
         least = min(
             nets[callers, PUBLISH][position] / max(0.1, nets[callers, OURS][position])
-            for callers in CALLERS
+            for callers in all_callers
         )
         text = f"{size}: {label} at least {times} times below publish() for all callers"
         aims.append(Aim(text, f"{least:.0f} times", least >= times))

@@ -15,7 +15,7 @@ from benchmarks.capture.ways import Sink
 THREADS = {"1 thread": 1, "8 threads": 8, "32 threads": 32}
 TASKS = 16
 ASYNCIO = f"asyncio, {TASKS} tasks"
-CALLERS = [*THREADS, ASYNCIO]
+CALLERS = (*THREADS, ASYNCIO)
 _TEND_EVERY = 100
 
 

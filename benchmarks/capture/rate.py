@@ -12,10 +12,20 @@ from benchmarks.capture.children import Child
 from benchmarks.capture.figures import Part, Table
 from benchmarks.capture.payloads import COUNT, MODEL, described, payloads
 
-FIRST_RATE = 20_000
-STEP = 1.2
 _TICK_SECONDS = 0.002
 _SIZE = "1 kB"
+
+
+@dataclass(frozen=True)
+class Climb:
+    """From which rate, by which factor, for how many seconds each."""
+
+    first: int = 20_000
+    step: float = 1.15
+    seconds: float = 4.0
+
+
+QUICK = Climb(20_000, 2.0, 0.5)
 
 
 @dataclass(frozen=True)
@@ -33,19 +43,17 @@ class Rate:
         return self.dropped == 0 and self.reached > 0.98 * self.asked
 
 
-def measure(
-    seconds: float, topic: str, host: str, folder: Path, say: Callable[[str], None]
-) -> Part:
+def measure(climb: Climb, topic: str, host: str, folder: Path, say: Callable[[str], None]) -> Part:
     """The highest rates to a topic and to a folder."""
     table = Table(
-        f"{described(_SIZE)}, one process, one thread that calls, {seconds:.0f} s at each rate",
+        f"{described(_SIZE)}, one process, one thread that calls, {climb.seconds:g} s at each rate",
         ["to", "envelopes/s without a drop", "CPU us/envelope", "envelopes/s of one core"],
     )
     for label, destination in (
         ("Pub/Sub emulator", topic),
         ("folder", str(folder / "captured")),
     ):
-        best = _highest(label, destination, host, seconds, say)
+        best = _highest(label, destination, host, climb, say)
         table.rows.append(
             [label, f"{best.reached:,.0f}", f"{best.cpu:.1f}", f"{1e6 / best.cpu:,.0f}"]
         )
@@ -53,16 +61,16 @@ def measure(
 
 
 def _highest(
-    label: str, destination: str, host: str, seconds: float, say: Callable[[str], None]
+    label: str, destination: str, host: str, climb: Climb, say: Callable[[str], None]
 ) -> Rate:
-    best, asked, failures = Rate(0, 0.0, float("inf"), 0), float(FIRST_RATE), 0
+    best, asked, failures = Rate(0, 0.0, float("inf"), 0), float(climb.first), 0
     with Child(_capture, destination, emulator=host) as child:
-        child.ask((FIRST_RATE, 1.0))
+        child.ask((climb.first, 1.0))
         while failures < 2:
             say(f"highest rate: {label}, {asked:,.0f}/s")
-            one: Rate = child.ask((int(asked), seconds))
+            one: Rate = child.ask((int(asked), climb.seconds))
             if one.sustained:
-                best, asked, failures = one, asked * STEP, 0
+                best, asked, failures = one, asked * climb.step, 0
             else:
                 failures += 1
     return best

@@ -18,11 +18,10 @@ from benchmarks.capture.figures import Aim, Part, Table, micros, quiet
 from benchmarks.capture.paced import MOST_P50, MOST_P999
 from benchmarks.capture.pacing import alternating, percentiles
 from benchmarks.capture.payloads import described, payloads
-from benchmarks.capture.ways import PUBLISH, STATE_WAYS, Place
+from benchmarks.capture.ways import OURS, PUBLISH, STATE_WAYS, Place
 from benchmarks.emulator import Emulator
 
 RATE = 1000
-WINDOW_SECONDS = 2.0
 SLOW_SECONDS = 2.0
 MOST_THREADS = 3
 STATES = {
@@ -32,8 +31,19 @@ STATES = {
     "slow": f"{SLOW_SECONDS:.0f} s a call",
 }
 _WATCH_SECONDS = 0.1
-_CLOSE_SECONDS = 30
 _SIZE = "1 kB"
+
+
+@dataclass(frozen=True)
+class Trial:
+    """How many windows of how many seconds each way has to endure."""
+
+    windows: int = 6
+    seconds: float = 2.0
+    ways: tuple[str, ...] = tuple(STATE_WAYS)
+
+
+QUICK = Trial(1, 0.5, (OURS, PUBLISH))
 
 
 @dataclass(frozen=True)
@@ -59,12 +69,12 @@ class _Broker:
 
 
 def measure(
-    windows: int, running: Emulator, topic: str, folder: Path, say: Callable[[str], None]
+    trial: Trial, running: Emulator, topic: str, folder: Path, say: Callable[[str], None]
 ) -> Part:
     """Each way in each state, in a process of its own."""
     table = Table(
         f"{described(_SIZE)}, {RATE:,} calls a second of 1 thread for "
-        f"{windows * WINDOW_SECONDS:.0f} s: us less an empty call's, quiet windows",
+        f"{trial.windows * trial.seconds:g} s: us less an empty call's, quiet windows",
         [
             "broker",
             "",
@@ -79,12 +89,13 @@ def measure(
     )
     ours: list[Endured] = []
     for state, label in STATES.items():
-        for name, way in STATE_WAYS.items():
+        for name in trial.ways:
+            way = STATE_WAYS[name]
             say(f"broker: {state}, {way.label}")
             place = folder / f"{state}-{name}"
             place.mkdir()
             with _broker(state, running, topic) as against:
-                one = _endure(name, against, Place(against.topic, place), windows)
+                one = _endure(name, against, Place(against.topic, place), trial)
             if name != PUBLISH:
                 ours.append(one)
             table.rows.append(
@@ -118,8 +129,8 @@ def _broker(state: str, running: Emulator, topic: str) -> Iterator[_Broker]:
             child.kill()
 
 
-def _endure(name: str, against: _Broker, place: Place, windows: int) -> Endured:
-    with Child(_call, name, place, windows, emulator=against.host) as child:
+def _endure(name: str, against: _Broker, place: Place, trial: Trial) -> Endured:
+    with Child(_call, name, place, trial, emulator=against.host) as child:
         child.answer()
         threads_before = threads(child.pid)
         child.ask("publish one")
@@ -145,7 +156,7 @@ def _endure(name: str, against: _Broker, place: Place, windows: int) -> Endured:
     )
 
 
-def _call(connection: Connection, name: str, place: Place, windows: int) -> None:
+def _call(connection: Connection, name: str, place: Place, trial: Trial) -> None:
     sent = payloads(_SIZE)
     connection.send("started")
     connection.recv()
@@ -156,8 +167,8 @@ def _call(connection: Connection, name: str, place: Place, windows: int) -> None
     connection.recv()
     times = []
     python_threads = 0
-    for _ in range(windows):
-        took, empty = alternating(sink, sent, RATE, WINDOW_SECONDS)
+    for _ in range(trial.windows):
+        took, empty = alternating(sink, sent, RATE, trial.seconds)
         (p50, _, p999), (empty_p50, _, empty_p999) = percentiles(took), percentiles(empty)
         times.append((p50, p999, empty_p50, empty_p999))
         python_threads = max(python_threads, threading.active_count() - 1)
