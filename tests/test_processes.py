@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from conftest import Emulator, eventually
 from test_docs import free_port
-from test_publisher import as_message, envelopes
+from test_publisher import as_message, envelopes, stored
 
 from weighbridge.destinations import CALL_SECONDS
 
@@ -321,3 +321,48 @@ def test_forks_do_not_wait_for_a_broker_that_hangs() -> None:
             timeout=60,
         )
     assert 0 < float(done.stdout) < 5 * CALL_SECONDS + 2, done.stderr
+
+
+CELERY = """
+import os
+from celery import Celery
+from weighbridge import EnvelopePublisher
+
+folder = os.environ["FOLDER"]
+app = Celery("tasks", broker="filesystem://", set_as_current=True)
+queue = {"data_folder_in": folder, "data_folder_out": folder, "control_folder": folder}
+app.conf.broker_transport_options = queue
+publisher = EnvelopePublisher(folder + "/captured")
+
+@app.task
+def capture(number):
+    with open(folder + "/ids", "a") as ids:
+        print(publisher.capture("flights", b"%d" % number, b"2"), file=ids)
+"""
+
+
+@pytest.mark.slow
+def test_celery(tmp_path: Path) -> None:
+    pytest.importorskip("celery")
+    (tmp_path / "tasks.py").write_text(CELERY)
+    ids = tmp_path / "ids"
+    ids.touch()
+    environment = {**os.environ, "FOLDER": str(tmp_path)}
+    environment["PYTHONPATH"] = f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}"
+    asking = "import tasks; [tasks.capture.delay(number) for number in range(40)]"
+    subprocess.run([sys.executable, "-c", asking], env=environment, cwd=tmp_path, check=True)
+    worker = subprocess.Popen(
+        [sys.executable, "-m", "celery", "-A", "tasks", "worker", "-c", "2"],
+        env=environment,
+        cwd=tmp_path,
+        stderr=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+    )
+    try:
+        eventually(lambda: len(ids.read_text().splitlines()) == 40, 60)
+        worker.terminate()
+        worker.wait(30)
+    finally:
+        worker.kill()
+        worker.wait()
+    assert set(envelopes(stored(tmp_path / "captured"))) == set(ids.read_text().split())
