@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from test_publisher import blocked, told
 
 from weighbridge import EnvelopePublisher, drops, log, telemetry
 from weighbridge.archive import read_archive
-from weighbridge.counts import MAX_MODELS
+from weighbridge.counts import MAX_MODELS, ModelCounts
 from weighbridge.wire import HEARTBEAT_CONTENT, unpack_heartbeat
 
 
@@ -149,3 +150,32 @@ def test_a_line_when_drops_begin_and_one_when_they_end(
     assert lines[0].startswith("weighbridge began to drop envelopes: queue_full ")
     assert lines[1:] == [f"weighbridge dropped {dropped} envelopes, none for 0 s"]
     assert "canary" not in caplog.text
+
+
+def test_the_counts_add_up_at_every_moment() -> None:
+    """Also while the thread moves envelopes from memory to the spool and on to the broker."""
+    counts = ModelCounts("m", None)
+    end = threading.Event()
+
+    def work() -> None:
+        while not end.is_set():
+            counts.accepted += 3
+            counts.spooled += 3
+            counts.spooled -= 2
+            counts.published += 2
+            counts.spooled -= 1
+            counts.lost["spool_full"] += 1
+
+    thread = threading.Thread(target=work)
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        thread.start()
+        for _ in range(3000):
+            said = counts.stats()
+            settled = said["published"] + said["spooled"] + sum(said["dropped"].values())
+            assert said["served"] == settled + said["queued"]
+    finally:
+        sys.setswitchinterval(interval)
+        end.set()
+        thread.join()

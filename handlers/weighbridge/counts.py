@@ -79,14 +79,19 @@ class ModelCounts:
 
     def stats(self) -> ModelStats:
         """The counts so far."""
-        settled = self.published + self.spooled + sum(self.lost.values())
+        # Each read once, and what they become before what they were: the thread goes on meanwhile,
+        # and what is on its way from one to another may be missing, but is never there twice.
+        turned_away, lost = dict(self.turned_away), dict(self.lost)
+        published = self.published
+        spooled = self.spooled
+        sampled_out, accepted = self.sampled_out, self.accepted
         return {
-            "served": self.accepted + self.sampled_out + sum(self.turned_away.values()),
-            "sampled_out": self.sampled_out,
-            "published": self.published,
-            "spooled": self.spooled,
-            "dropped": dict(Counter(self.turned_away) + Counter(self.lost)),
-            "queued": max(0, self.accepted - settled),
+            "served": accepted + sampled_out + sum(turned_away.values()),
+            "sampled_out": sampled_out,
+            "published": published,
+            "spooled": spooled,
+            "dropped": dict(Counter(turned_away) + Counter(lost)),
+            "queued": max(0, accepted - published - spooled - sum(lost.values())),
         }
 
 
