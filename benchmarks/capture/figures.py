@@ -27,6 +27,10 @@ def micros(value: float) -> str:
     return f"{value:.1f}" if value < 9.95 else f"{value:,.0f}"
 
 
+_WRAPPED = 36
+"""Longer cells may take several lines."""
+
+
 @dataclass
 class Table:
     """What was found in words. The first `texts` columns are text, and the others numbers."""
@@ -42,8 +46,12 @@ class Table:
             title=self.title, title_justify="left", title_style="bold", box=SIMPLE, pad_edge=False
         )
         for position, heading in enumerate(self.headings):
-            text = position < self.texts
-            table.add_column(heading, justify="left" if text else "right", no_wrap=True)
+            longest = max((len(row[position]) for row in self.rows), default=0)
+            table.add_column(
+                heading,
+                justify="left" if position < self.texts else "right",
+                no_wrap=longest <= _WRAPPED,
+            )
         before = self.rows[0][0] if self.rows else ""
         for row in self.rows:
             if self.texts > 1 and row[0] != before:
