@@ -236,7 +236,7 @@ tell(mine)
 """
 
 
-@pytest.mark.parametrize("forks", [8, pytest.param(100, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("forks", [4, pytest.param(100, marks=pytest.mark.slow)])
 def test_forks_of_a_process_that_publishes(emulator: Emulator, forks: int) -> None:
     topic, subscription = emulator.topic()
     ids = ended(PUBLISHING, emulator, topic, str(forks))
