@@ -188,7 +188,8 @@ print(publisher.capture("flights", b"parent", b"2"), flush=True)
 while "google.api_core" not in sys.modules:
     pass
 child = os.fork()
-print(publisher.capture("flights", b"child" if child == 0 else b"parent", b"2"), flush=True)
+envelope_id = publisher.capture("flights", b"child" if child == 0 else b"parent", b"2")
+os.write(1, f"{envelope_id}\n".encode())  # at once: print may write the line in two parts
 if child:
     os.waitpid(child, 0)
 """

@@ -63,7 +63,7 @@ def test_one_plain_envelope_becomes_one_row(home: Home) -> None:
 
 
 def test_captured_traffic_arrives_with_its_actuals(home: Home) -> None:
-    publisher = EnvelopePublisher(str(home.input))
+    publisher = EnvelopePublisher(home.input, headers=["x-channel"])
     ids = [
         publisher.capture(
             "scores",
