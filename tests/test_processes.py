@@ -189,7 +189,7 @@ while "google.api_core" not in sys.modules:
     pass
 child = os.fork()
 envelope_id = publisher.capture("flights", b"child" if child == 0 else b"parent", b"2")
-os.write(1, f"{envelope_id}\n".encode())  # at once: print may write the line in two parts
+os.write(1, f"{envelope_id}\\n".encode())  # at once: print may write the line in two parts
 if child:
     os.waitpid(child, 0)
 """
