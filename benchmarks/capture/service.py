@@ -55,7 +55,7 @@ def _app(name: str, place: Place) -> Any:
         body = await request.body()
         answer = orjson.dumps(_predict(orjson.loads(body)))
         if sink is not None:
-            sink.call(body, answer, request.headers.raw, "")
+            sink.call(body, answer, request.scope["headers"], "")
         return Response(answer, media_type="application/json")
 
     routes = [Route("/predict", predict, methods=["POST"])]

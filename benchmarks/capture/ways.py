@@ -18,6 +18,7 @@ from typing import Any, TypeAlias
 from benchmarks.capture.payloads import MODEL, VERSION, Headers
 
 DRAIN_SECONDS = 20.0
+SMALL_BYTES = 1 << 20
 Call: TypeAlias = Callable[[bytes, bytes, Headers, str], object]
 """Hands over a request, its response, its headers and a sampling key; most use only the first."""
 _SAMPLED = {MODEL: 0.999999}
@@ -143,7 +144,7 @@ def _plain(place: Place, **settings: Any) -> Sink:
 
 
 def _small(place: Place) -> Sink:
-    return _plain(place, max_queued_bytes=1 << 20)
+    return _plain(place, max_queued_bytes=SMALL_BYTES)
 
 
 def _spooling(place: Place) -> Sink:
