@@ -2,6 +2,8 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || echo python3.11)
 VENV ?= .venv
 BIN := $(VENV)/bin
+# More than two cores need: many tests wait for processes and brokers.
+JOBS ?= 3
 
 .DEFAULT_GOAL := help
 .PHONY: help install run test test-all chaos bench bench-capture soak golden lint format types build clean
@@ -22,10 +24,10 @@ run: install ## real flights through a service, the pipeline, tables and Arize's
 	$(BIN)/weighbridge demo $(ARGS)
 
 test: install ## everything but the slow tests
-	$(BIN)/python -m pytest -m 'not slow'
+	$(BIN)/python -m pytest -n $(JOBS) -m 'not slow'
 
 test-all: install ## all tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(JOBS)
 
 chaos: install ## kill followers, runs, services and brokers again and again; CHAOS_SEED=n repeats what was printed
 	CHAOS=long $(BIN)/python -m pytest tests/chaos -s $(ARGS)

@@ -21,6 +21,7 @@ TEST = [
     "mypy>=1.13",
     "opentelemetry-sdk>=1.27",
     "pytest>=8",
+    "pytest-xdist>=3.6",
     "pyyaml>=6",
     "ruff>=0.9",
 ]

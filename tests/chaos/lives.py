@@ -88,7 +88,8 @@ class Life:
         if not self.log.exists():
             return []
         found = []
-        for line in self.log.read_text().splitlines():
+        # A reader may see the beginning of a line that is being written.
+        for line in self.log.read_text().rpartition("\n")[0].splitlines():
             moment, pid, when, step = line.split(" ", 3)
             found.append((float(moment), int(pid), when, step))
         return found
