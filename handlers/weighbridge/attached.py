@@ -17,8 +17,8 @@ class Attached:
     def take_context(self) -> dict[str, Any] | None:
         """The context, or None if there is none; what is attached from now on is left out."""
         # A copy, as a thread of the handler may still be adding to this one.
-        context, self.context = dict(self.context or ()), None
-        return context or None
+        context, self.context = self.context, None
+        return context.copy() if context else None
 
 
 current: ContextVar[Attached | None] = ContextVar("weighbridge_attached", default=None)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Final, TypeAlias
 
 import orjson
@@ -37,7 +37,9 @@ CONTEXT_BYTES = 1024
 """What an object as context is taken to have until it is encoded."""
 Headers: TypeAlias = Mapping[str, str] | Iterable[tuple[bytes, bytes]]
 """By name, or as ASGI has them."""
-Pairs: TypeAlias = Sequence[tuple[Any, Any]]
+Flat: TypeAlias = tuple[Any, ...]
+"""Names and values in turn: Python keeps such short tuples for reuse, so that its garbage collector
+does not count them and interrupts the service for lists and dictionaries of its own only."""
 Captured: TypeAlias = tuple[
     int,  # sequence
     str,  # model_id
@@ -48,8 +50,8 @@ Captured: TypeAlias = tuple[
     int,  # event_time, nanoseconds since 1970, UTC
     int | None,  # status
     int | None,  # latency_us
-    Pairs,  # headers, those that are kept
-    Mapping[str, str] | None,  # attributes
+    Flat,  # headers, those that are kept
+    Flat,  # attributes
     bytes | None,  # request
     bytes | None,  # response
     Any,  # context: bytes, None, or what is to be JSON
@@ -58,7 +60,9 @@ Captured: TypeAlias = tuple[
 ]
 """One envelope on its way: a bare tuple, as one with names takes four times as long to make."""
 MODEL: Final = 1
+HEADERS: Final = 9
 CONTEXT: Final = 13
+CUT: Final = 14
 SIZE: Final = 15
 PackKey: TypeAlias = tuple[str, ...]
 
@@ -75,33 +79,41 @@ def allowed_names(names: Iterable[str]) -> frozenset[str | bytes]:
     return frozenset([*lower, *(name.encode("latin-1") for name in lower)])
 
 
-def kept_headers(headers: Headers, allowed: Collection[str | bytes]) -> tuple[Pairs, int]:
+def kept_headers(headers: Headers, allowed: Collection[str | bytes]) -> tuple[Flat, int]:
     """The headers whose names are allowed, and how long they are.
 
     They are copied, as the service may go on using its own.
     """
-    kept: list[tuple[Any, Any]] = []
+    kept: list[Any] = []
     size = 0
     if type(headers) is list:  # ASGI's, names in lower case
         for pair in headers:
             if pair[0] in allowed:
                 name, value = pair
                 size += len(name) + len(value)
-                kept.append(pair)
-        return kept, size
+                kept += pair
+        return tuple(kept), size
     pairs: Any = headers.items() if isinstance(headers, Mapping) else headers
     for name, value in pairs:
         name = name.lower()
         if name in allowed:
             size += len(name) + len(value)
-            kept.append((name, value))
-    return kept, size
+            kept += (name, value)
+    return tuple(kept), size
+
+
+def flat(attributes: Mapping[str, str]) -> tuple[Flat, int]:
+    """A copy of attributes, and how long they are; TypeError if one is no text."""
+    # By way of a list, as a tuple made from an iterator is none of those that are reused.
+    parts = tuple([part for item in attributes.items() for part in item])
+    return parts, len("".join(parts))
 
 
 def pack_key(captured: Captured) -> PackKey:
     """What all envelopes of one pack have in common."""
     content_type = content_encoding = ""
-    for name, value in captured[9]:
+    kept = captured[HEADERS]
+    for name, value in zip(kept[::2], kept[1::2]):
         if name in _CONTENT_TYPE:
             content_type = _text(value)
         elif name in _CONTENT_ENCODING:
@@ -112,7 +124,7 @@ def pack_key(captured: Captured) -> PackKey:
 def with_json(captured: Captured, limit: int) -> Captured:
     """The envelope with its context as JSON; without it, and marked, beyond `limit` bytes."""
     data, lost = _json(captured[CONTEXT], limit)
-    return (*captured[:CONTEXT], data, captured[14] | lost, captured[SIZE])
+    return (*captured[:CONTEXT], data, captured[CUT] | lost, *captured[SIZE:])
 
 
 def batch_of(publisher_id: str, key: PackKey, envelopes: list[Captured]) -> Batch:
@@ -147,8 +159,8 @@ def batch_of(publisher_id: str, key: PackKey, envelopes: list[Captured]) -> Batc
         "event_time": [time // 1000 for time in times],
         "status": statuses,
         "latency_us": latencies,
-        "headers": [orjson.dumps(_named(pairs)) if pairs else b"{}" for pairs in headers],
-        "attributes": [orjson.dumps(one) if one else b"{}" for one in attributes],
+        "headers": [_json_object(parts) if parts else b"{}" for parts in headers],
+        "attributes": [_json_object(parts) if parts else b"{}" for parts in attributes],
         "request": requests,
         "response": responses,
         "context": contexts,
@@ -156,8 +168,9 @@ def batch_of(publisher_id: str, key: PackKey, envelopes: list[Captured]) -> Batc
     }
 
 
-def _named(pairs: Pairs) -> dict[str, str]:
-    return {_text(name): _text(value) for name, value in pairs}
+def _json_object(parts: Flat) -> bytes:
+    texts = [_text(part) for part in parts]
+    return orjson.dumps(dict(zip(texts[::2], texts[1::2])))
 
 
 def _text(value: Any) -> str:

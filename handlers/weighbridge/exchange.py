@@ -51,8 +51,8 @@ class Body:
 
     def take(self) -> bytes:
         """What was kept; it is not kept any longer."""
-        kept, self._bytes = bytes(self._bytes), b""
-        return kept
+        kept, self._bytes = self._bytes, b""
+        return kept if type(kept) is bytes else bytes(kept)
 
 
 class Exchange(Attached):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, MutableMapping
+from functools import lru_cache
 from typing import Any, NamedTuple, TypeAlias
 
 Scope: TypeAlias = MutableMapping[str, Any]
@@ -86,6 +87,7 @@ def first_of(*functions: ModelOf) -> ModelOf:
     return of
 
 
+@lru_cache(maxsize=1024)
 def model_id_of(name: str) -> str:
     """The id under which a model of this name is captured.
 

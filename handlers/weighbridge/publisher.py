@@ -21,9 +21,10 @@ from weighbridge.captured import (
     KEPT_HEADERS,
     MODEL,
     SIZE,
+    Flat,
     Headers,
-    Pairs,
     allowed_names,
+    flat,
     kept_headers,
 )
 from weighbridge.counts import Counts, ModelCounts, Stats
@@ -290,13 +291,14 @@ class EnvelopePublisher:
             size += len(request or b"") + len(response or b"") + bulk
         if size > self.max_body_bytes:
             request, response, context, cut, size = self._limited(request, response, context, cut)
-        pairs: Pairs = ()
+        kept: Flat = ()
         if headers:
-            pairs, more = kept_headers(headers, self._headers)
+            kept, more = kept_headers(headers, self._headers)
             size += more
+        named: Flat = ()
         if attributes:
-            attributes = dict(attributes)  # as the service may go on using its own
-            size += len("".join((*attributes, *attributes.values())))
+            named, more = flat(attributes)
+            size += more
         queue = self._queue
         if (
             len(queue) >= self._most
@@ -309,7 +311,7 @@ class EnvelopePublisher:
         queue.append(
             (
                 number, model_id, model_version, kind, response_type, response_encoding, now,
-                status, latency_us, pairs, attributes, request, response, context, cut, size,
+                status, latency_us, kept, named, request, response, context, cut, size,
             )
         )  # fmt: skip
         if self._over:  # close() has returned since there was room
