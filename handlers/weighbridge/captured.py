@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
+from contextlib import suppress
 from typing import Any, Final, TypeAlias
 
 import orjson
@@ -31,6 +32,8 @@ NEVER_CAPTURED = frozenset(
         "x-goog-api-key",
     ]
 )
+_BETWEEN = b"\n"
+"""Stands in no header; and where it does, one is found too many."""
 _CONTENT_TYPE = ("content-type", b"content-type")
 _CONTENT_ENCODING = ("content-encoding", b"content-encoding")
 CONTEXT_BYTES = 1024
@@ -169,7 +172,11 @@ def batch_of(publisher_id: str, key: PackKey, envelopes: list[Captured]) -> Batc
 
 
 def _json_object(parts: Flat) -> bytes:
-    texts = [_text(part) for part in parts]
+    texts: list[str] = []
+    with suppress(TypeError):  # some are no bytes
+        texts = _BETWEEN.join(parts).decode("latin-1").split("\n")
+    if len(texts) != len(parts):
+        texts = [_text(part) for part in parts]
     return orjson.dumps(dict(zip(texts[::2], texts[1::2])))
 
 
