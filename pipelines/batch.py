@@ -7,14 +7,13 @@ from types import TracebackType
 
 from extractors import Extractors
 from pipelines.batches import InputFile, shares
-from pipelines.commit import commit_files
 from pipelines.files import FileRef
-from pipelines.graph import outboxes
+from pipelines.graph import destination, outboxes
 from pipelines.local import Extraction, LocalGraph
 from pipelines.metrics import Counts, merge
 from pipelines.options import RunOptions
 from pipelines.outbox import Outbox
-from pipelines.tables import Tables, metrics_of
+from pipelines.tables import metrics_of
 from pipelines.workers import Workers
 
 
@@ -32,7 +31,7 @@ class BatchRunner:
     def __init__(self, extractors: Extractors, options: RunOptions, forked: bool) -> None:
         self._graph = LocalGraph(extractors, options)
         self._count = options.workers
-        self._tables = Tables(options.home)
+        self._tables = destination(options)
         self._outboxes = outboxes(extractors, options)
         self._workers: Workers[list[str], Extraction] | None = (
             Workers(self._graph) if forked else None
@@ -67,7 +66,7 @@ class BatchRunner:
         written: Counts = {}
         for table, refs in sorted(found.items()):
             outbox = self._outboxes.get(table, Outbox(None))
-            commit = commit_files(self._tables, table, refs, outbox)
+            commit = self._tables.commit(table, refs, outbox)
             if commit.files:
                 rows = sum(ref.rows for ref in commit.files)
                 written[metrics_of(table)] = {"rows_written": rows}

@@ -5,28 +5,25 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from hashlib import blake2b
 from pathlib import PurePath
-from typing import Any
+from typing import TYPE_CHECKING
 
-import apache_beam as beam
-from apache_beam.transforms.util import ReshufflePerKey
 from pyiceberg.exceptions import CommitFailedException, CommitStateUnknownException
 from pyiceberg.table import Table
 
 from pipelines.files import FileRef, without_known
-from pipelines.metrics import counter
 from pipelines.outbox import Commit, Outbox
-from pipelines.tables import Tables, metrics_of
+
+if TYPE_CHECKING:
+    from pipelines.tables import Tables
 
 RING = "weighbridge.tokens"
 RING_LENGTH = 500
 ATTEMPTS = 200
 KEPT_SNAPSHOTS = 30
-CommitList = Callable[[Tables, str, list[FileRef], Outbox], Commit | None]
-"""Such as `commit_files`; None where nothing was committed and nothing is to be pushed."""
 # Two processes that tidy up after each other warn about what the other has removed.
 logging.getLogger("pyiceberg.table.update").setLevel(logging.ERROR)
 
@@ -123,56 +120,3 @@ def token_of(files: Iterable[FileRef]) -> str:
     """The token of a list of files, in any order."""
     names = sorted({PurePath(ref.path).name for ref in files})
     return blake2b("\n".join(names).encode(), digest_size=8).hexdigest()
-
-
-class CommitFiles(beam.PTransform[Any, Any]):
-    """Commits each table's files in one transaction. Out: full names of tables, also when skipped.
-
-    In: (table name, file reference as JSON). The second grouping makes the list of a commit stable:
-    a retried bundle may otherwise see more files, and commit some of them twice.
-
-    Args:
-        tables: the tables.
-        outboxes: the outbox of each table that is pushed.
-        commit: commits a list of files; pickles.
-    """
-
-    def __init__(
-        self,
-        tables: Tables,
-        outboxes: Mapping[str, Outbox],
-        commit: CommitList = commit_files,
-    ) -> None:
-        super().__init__()
-        self._fn = _CommitFn(tables, outboxes, commit)
-
-    def expand(self, files: Any) -> Any:
-        """Group by table, fix the groups, commit."""
-        return (
-            files
-            | "GroupFiles" >> beam.GroupByKey()
-            | "SortFiles" >> beam.MapTuple(_sorted).with_output_types(tuple[str, list[str]])
-            # Keyed: `beam.Reshuffle()` could run two commits of one table at once.
-            | "StableCommit" >> ReshufflePerKey()
-            | "Commit" >> beam.ParDo(self._fn)
-        )
-
-
-class _CommitFn(beam.DoFn):
-    def __init__(self, tables: Tables, outboxes: Mapping[str, Outbox], commit: CommitList) -> None:
-        self._tables = tables
-        self._outboxes = dict(outboxes)
-        self._commit = commit
-
-    def process(self, group: tuple[str, list[str]]) -> Iterator[str]:
-        name, files = group
-        refs = [FileRef.from_json(ref) for ref in files]
-        outbox = self._outboxes.get(name, Outbox(None))
-        commit = self._commit(self._tables, name, refs, outbox)
-        if commit is not None:
-            counter(metrics_of(name), "rows_written").inc(sum(ref.rows for ref in commit.files))
-            yield name
-
-
-def _sorted(name: str, files: Iterable[str]) -> tuple[str, list[str]]:
-    return name, sorted(set(files))

@@ -8,7 +8,8 @@ import apache_beam as beam
 
 from extractors import Extractors
 from pipelines.arize import ArizeAccess
-from pipelines.commit import CommitFiles
+from pipelines.committer import CommitFiles
+from pipelines.destination import Destination
 from pipelines.extract import ExtractRows
 from pipelines.failures import FAILURES, PARKED, WriteMessages
 from pipelines.options import RunOptions
@@ -25,7 +26,7 @@ def build(
     """Add the graph to a pipeline; it is the same for one model and for a thousand."""
     paths = pipeline | "Files" >> beam.Create(files, reshuffle=False)
     committed = extract(paths, extractors, options) | "CommitFiles" >> CommitFiles(
-        Tables(options.home), outboxes(extractors, options)
+        destination(options), outboxes(extractors, options)
     )
     if not options.no_arize:
         committed | "PushToArize" >> PushToArize(push_arguments(extractors, options))
@@ -33,7 +34,7 @@ def build(
 
 def extract(paths: Any, extractors: Extractors, options: RunOptions) -> Any:
     """Add the steps up to the data files. In: paths. Out: (table name, file reference as JSON)."""
-    emit = WriteFiles(Tables(options.home))
+    emit = WriteFiles(destination(options))
     extracted = (
         paths
         | "ReadArchive" >> ReadArchive()
@@ -43,6 +44,11 @@ def extract(paths: Any, extractors: Extractors, options: RunOptions) -> Any:
     extracted.failures | "WriteFailures" >> WriteMessages(options.home, FAILURES)
     extracted.parked | "WriteParked" >> WriteMessages(options.home, PARKED)
     return extracted.rows
+
+
+def destination(options: RunOptions) -> Destination:
+    """The tables that a run fills."""
+    return Tables(options.home)
 
 
 def outboxes(extractors: Extractors, options: RunOptions) -> dict[str, Outbox]:
@@ -58,6 +64,7 @@ def push_arguments(extractors: Extractors, options: RunOptions) -> dict[str, Any
     """What `Push` takes."""
     return {
         "home": options.home,
+        "tables": destination(options),
         "extractors": dict(extractors),
         "access": ArizeAccess(options.arize_url),
     }

@@ -15,7 +15,7 @@ from pipelines.batch import BatchRunner
 from pipelines.batches import cut
 from pipelines.display import Display
 from pipelines.follow import Follower, only_follower
-from pipelines.graph import build, outboxes, push_arguments
+from pipelines.graph import build, destination, outboxes, push_arguments
 from pipelines.intake import Intake, Source
 from pipelines.journal import Journal
 from pipelines.metrics import UNKNOWN, Counts, counts, merge
@@ -26,7 +26,6 @@ from pipelines.read import match_files
 from pipelines.report import Report
 from pipelines.stream import ReadSubscription, build_stream
 from pipelines.subscription import Subscription
-from pipelines.tables import Tables
 from pipelines.unwritten import commit_unwritten
 from pipelines.watch import WatchedFiles
 from schemas import ConfigurationError
@@ -156,9 +155,10 @@ def _check_access(extractors: Extractors, options: RunOptions) -> None:
 
 
 def _prepare(extractors: Extractors, options: RunOptions, display: Display) -> Push | None:
-    for line in Tables(options.home).prepare(extractors.values()):
+    tables = destination(options)
+    for line in tables.prepare(extractors.values()):
         display.say(line)
-    for line in commit_unwritten(options.home, outboxes(extractors, options)):
+    for line in commit_unwritten(tables, outboxes(extractors, options)):
         display.say(line)
     return None if options.no_arize else Push(**push_arguments(extractors, options))
 

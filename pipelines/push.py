@@ -21,12 +21,12 @@ from pyiceberg.exceptions import NoSuchTableError
 
 from extractors import Extractor, Extractors
 from pipelines.arize import ArizeAccess, ArizeSender, ArizeUnavailable, Sent
-from pipelines.commit import commit_files, read_ring
-from pipelines.files import FileRef, write_files
+from pipelines.destination import Destination
+from pipelines.files import FileRef
 from pipelines.ledger import DELIVERIES, DELIVERIES_SCHEMA
 from pipelines.metrics import UNKNOWN, counter
 from pipelines.outbox import Outbox
-from pipelines.tables import Tables, table_of
+from pipelines.tables import table_of
 from pipelines.write import MAX_PUSHED_ROWS
 from schemas import ConfigurationError
 
@@ -40,6 +40,7 @@ class Push:
 
     Args:
         home: the home folder.
+        tables: what was committed.
         extractors: row classes and settings of the tables.
         access: where Arize is.
         clock: gives the time, for the look-back.
@@ -51,11 +52,12 @@ class Push:
     def __init__(
         self,
         home: Path,
+        tables: Destination,
         extractors: Extractors,
         access: ArizeAccess,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        self._tables = Tables(home)
+        self._tables = tables
         self._outbox = Outbox(home)
         self._by_table = {table_of(item).name: item for item in extractors.values() if item.pushed}
         self._access = access
@@ -109,24 +111,23 @@ class Push:
 
     def _committed(self) -> dict[str, list[str]]:
         """Entries by table, oldest first; those that were never committed are removed."""
-        names = self._outbox.entries()  # before the rings are read: none of these comes later
-        rings: dict[str, set[str]] = {}
+        names = self._outbox.entries()  # before the tables are asked: none of these comes later
         found: dict[str, list[str]] = defaultdict(list)
         for entry in sorted(names, key=self._outbox.age, reverse=True):
             table, _ = self._outbox.read(entry)
-            if not table:
-                continue
-            if table not in rings:
-                rings[table] = self._ring(table)
-            if entry in rings[table]:
+            if table:
                 found[table].append(entry)
-            elif self._outbox.age(entry) > GRACE_SECONDS:
-                self._outbox.remove(entry)
-        return found
+        for table, entries in found.items():
+            made = self._made(table, entries)
+            for entry in entries:
+                if entry not in made and self._outbox.age(entry) > GRACE_SECONDS:
+                    self._outbox.remove(entry)
+            found[table] = [entry for entry in entries if entry in made]
+        return {table: entries for table, entries in found.items() if entries}
 
-    def _ring(self, table: str) -> set[str]:
+    def _made(self, table: str, entries: list[str]) -> set[str]:
         try:
-            return set(read_ring(self._tables.load(table)))
+            return self._tables.committed(table, entries)
         except NoSuchTableError:
             _log.warning("%s: undelivered rows of a table that is gone", table)
             return set()
@@ -135,7 +136,7 @@ class Push:
         sender = ArizeSender(extractor, self._access)
         for batch in _batches([(e, ref) for e in entries for ref in self._outbox.read(e)[1]]):
             rows = pa.concat_tables(
-                [_read(ref, sender.columns, extractor) for _, ref in batch],
+                [self._read(ref, sender.columns, extractor) for _, ref in batch],
                 promote_options="default",
             )
             rows, outside, sampled_out = sender.selected(rows, self._clock())
@@ -212,8 +213,19 @@ class Push:
         if not self._deliveries:
             return
         rows = pa.Table.from_pylist(self._deliveries, schema=DELIVERIES_SCHEMA)
-        written = write_files(self._tables.load(DELIVERIES), self._tables.store, rows)
-        commit_files(self._tables, DELIVERIES, written.files, Outbox(None))
+        written = self._tables.write_files(DELIVERIES, rows)
+        self._tables.commit(DELIVERIES, written.files, Outbox(None))
+
+    def _read(self, ref: FileRef, names: list[str], extractor: Extractor) -> pa.Table:
+        with pq.ParquetFile(self._tables.open(ref.path)) as file:
+            present = set(file.schema_arrow.names)
+            rows = file.read(columns=[name for name in names if name in present])
+        # Columns that the row class did not have yet when the file was written.
+        if missing := [name for name in names if name not in present]:
+            schema = extractor.shape().schema
+            for name in missing:
+                rows = rows.append_column(name, pa.nulls(rows.num_rows, schema.field(name).type))
+        return rows.select(names)
 
 
 class PushToArize(beam.PTransform[Any, Any]):
@@ -289,15 +301,3 @@ def _batches(files: list[tuple[str, FileRef]]) -> Iterator[list[tuple[str, FileR
         rows += item[1].rows
     if batch:
         yield batch
-
-
-def _read(ref: FileRef, names: list[str], extractor: Extractor) -> pa.Table:
-    with pq.ParquetFile(ref.path) as file:
-        present = set(file.schema_arrow.names)
-        rows = file.read(columns=[name for name in names if name in present])
-    # Columns that the row class did not have yet when the file was written.
-    if missing := [name for name in names if name not in present]:
-        schema = extractor.shape().schema
-        for name in missing:
-            rows = rows.append_column(name, pa.nulls(rows.num_rows, schema.field(name).type))
-    return rows.select(names)

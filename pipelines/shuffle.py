@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import Any
 from zlib import crc32
 
@@ -15,14 +14,13 @@ from apache_beam.transforms.window import GlobalWindow
 from apache_beam.typehints import KV
 from apache_beam.utils.timestamp import Timestamp
 from apache_beam.utils.windowed_value import WindowedValue
-from pyiceberg.table import Table
 
+from pipelines.destination import Destination
 from pipelines.files import split
-from pipelines.tables import RowTable, Tables
+from pipelines.tables import RowTable
 from pipelines.unwritten import REFUSALS
 from pipelines.windows import publish_windows
 from pipelines.write import MAX_TABLE_BYTES, WriteFiles
-from schemas.arrow import TIME
 
 MAX_ELEMENT_BYTES = 4 << 20
 MAX_BYTES = 32 << 20
@@ -30,8 +28,6 @@ MAX_BYTES = 32 << 20
 SPREAD_BYTES = 1 << 20
 SHARDS = 8
 _EVERYWHERE = (GlobalWindow(),)
-# All that a place for files needs; its rows bring their own columns.
-_ANY_ROWS = pa.schema([("event_time", TIME)])
 
 
 class ShuffleRows:
@@ -59,13 +55,13 @@ class WriteRows(beam.PTransform[Any, Any]):
     In: what `ShuffleRows` gives. Out: (table name, file reference as JSON).
 
     Args:
-        home: the home folder.
+        tables: the tables.
         pushed: names of the tables whose rows go on to Arize.
     """
 
-    def __init__(self, home: Path, pushed: Iterable[str]) -> None:
+    def __init__(self, tables: Destination, pushed: Iterable[str]) -> None:
         super().__init__()
-        self._home = home
+        self._tables = tables
         self._pushed = frozenset(pushed)
 
     def expand(self, rows: Any) -> Any:
@@ -75,14 +71,14 @@ class WriteRows(beam.PTransform[Any, Any]):
             | "WindowRows" >> publish_windows()
             | "GroupRows" >> beam.GroupByKey()
             | "WriteFiles"
-            >> beam.ParDo(_WriteFilesFn(self._home, self._pushed)).with_output_types(KV[str, str])
+            >> beam.ParDo(_WriteFilesFn(self._tables, self._pushed)).with_output_types(KV[str, str])
         )
 
 
 class _WriteFilesFn(beam.DoFn):
-    def __init__(self, home: Path, pushed: frozenset[str]) -> None:
-        self._write = WriteFiles(Tables(home))
-        self._write_anyway = WriteFiles(_EmptyTables(home))
+    def __init__(self, tables: Destination, pushed: frozenset[str]) -> None:
+        self._write = WriteFiles(tables)
+        self._write_anyway = WriteFiles(tables.unchecked())
         self._pushed = pushed
 
     def process(self, group: tuple[tuple[str, int], Iterable[bytes]]) -> Iterator[tuple[str, str]]:
@@ -97,13 +93,6 @@ class _WriteFilesFn(beam.DoFn):
         except REFUSALS:
             # The rows cannot wait here until somebody repairs the table. Its commit is refused.
             yield from self._write_anyway(table, batches)
-
-
-class _EmptyTables(Tables):
-    """Each table as it would be created: the place for its files, whether or not it is there."""
-
-    def load(self, name: str) -> Table:
-        return self.catalog.create_table_transaction(name, _ANY_ROWS)._table  # never committed
 
 
 def _gathered(elements: Iterable[bytes]) -> Iterator[list[pa.RecordBatch]]:

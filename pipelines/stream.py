@@ -9,14 +9,14 @@ import apache_beam as beam
 from apache_beam.io.gcp.pubsub import PubsubMessage, ReadFromPubSub
 
 from extractors import Extractors
-from pipelines.commit import CommitFiles
+from pipelines.committer import CommitFiles
 from pipelines.extract import ExtractRows
 from pipelines.failures import FAILURES, PARKED, WriteMessages
-from pipelines.graph import outboxes, push_arguments
+from pipelines.graph import destination, outboxes, push_arguments
 from pipelines.options import RunOptions
 from pipelines.push import PushToArize
 from pipelines.shuffle import ShuffleRows, WriteRows
-from pipelines.tables import Tables, table_of
+from pipelines.tables import table_of
 from pipelines.unwritten import commit_or_keep
 from pipelines.windows import every
 from schemas import ConfigurationError
@@ -47,12 +47,12 @@ def build_stream(
     extracted.failures | "WriteFailures" >> WriteMessages(options.home, FAILURES, FAILURES_SECONDS)
     extracted.parked | "WriteParked" >> WriteMessages(options.home, PARKED, FAILURES_SECONDS)
     pushed = {table_of(item).name for item in extractors.values() if item.pushed}
+    tables = destination(options)
     committed = (
         extracted.rows
-        | "WriteRows" >> WriteRows(options.home, pushed)
+        | "WriteRows" >> WriteRows(tables, pushed)
         | "CommitInterval" >> every(options.commit_interval)
-        | "CommitFiles"
-        >> CommitFiles(Tables(options.home), outboxes(extractors, options), commit_or_keep)
+        | "CommitFiles" >> CommitFiles(tables, outboxes(extractors, options), commit_or_keep)
     )
     if not options.no_arize:
         arguments = push_arguments(extractors, options)

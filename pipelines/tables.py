@@ -21,9 +21,13 @@ from pyiceberg.table import Table
 from pyiceberg.transforms import DayTransform
 
 from extractors import Extractor
+from pipelines.commit import commit_files, read_ring
+from pipelines.files import FileRef, Written, write_files
 from pipelines.ledger import PLATFORM, SCHEMAS
+from pipelines.outbox import Commit, Outbox
 from pipelines.store import Store
 from schemas import ConfigurationError
+from schemas.arrow import TIME
 
 MODELS = "models"
 _PROPERTIES = {
@@ -34,6 +38,8 @@ _PROPERTIES = {
     "commit.manifest-merge.enabled": "true",
     "commit.manifest.min-count-to-merge": "20",
 }
+# All that a place for files needs; its rows bring their own columns.
+_ANY_ROWS = pa.schema([("event_time", TIME)])
 # Iceberg has one type for both sizes, and PyIceberg reads it as the large one.
 _LARGE = {pa.string(): pa.large_string(), pa.binary(): pa.large_binary()}
 
@@ -100,6 +106,30 @@ class Tables:
         lines += [self._prepare(name, schema) for name, schema in SCHEMAS.items()]
         return [line for line in lines if line]
 
+    def write_files(self, name: str, rows: pa.Table, max_rows: int | None = None) -> Written:
+        """Write the rows of envelopes that the table does not have."""
+        return write_files(self.load(name), self.store, rows, max_rows)
+
+    def unchecked(self) -> Tables:
+        """Each table as it would be created: a place for files, whether or not it is there."""
+        return _EmptyTables(self.home)
+
+    def commit(self, name: str, files: Iterable[FileRef], outbox: Outbox) -> Commit:
+        """Add files to a table once, in one transaction."""
+        return commit_files(self, name, files, outbox)
+
+    def committed(self, name: str, entries: Iterable[str]) -> set[str]:
+        """Of a table's entries in the outbox, those that its ring names.
+
+        Raises:
+            NoSuchTableError: the table is gone.
+        """
+        return set(entries) & set(read_ring(self.load(name)))
+
+    def open(self, path: str) -> str:
+        """A data file: PyArrow takes its path."""
+        return path
+
     def _prepare(self, name: str, schema: pa.Schema) -> str:
         try:
             table = self.load(name)
@@ -115,6 +145,11 @@ class Tables:
         create = self.catalog.create_table_transaction(name, schema, properties=_PROPERTIES)
         with create, create.update_spec() as spec:
             spec.add_field("event_time", DayTransform(), "event_day")
+
+
+class _EmptyTables(Tables):
+    def load(self, name: str) -> Table:
+        return self.catalog.create_table_transaction(name, _ANY_ROWS)._table  # never committed
 
 
 class RowTable(NamedTuple):

@@ -6,7 +6,6 @@ import json
 import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from pathlib import Path
 
 from pyiceberg.exceptions import (
     BadRequestError,
@@ -17,12 +16,13 @@ from pyiceberg.exceptions import (
     ValidationError,
 )
 
-from pipelines.commit import commit_files, token_of
+from pipelines.commit import token_of
+from pipelines.destination import Destination
 from pipelines.files import FileRef
 from pipelines.metrics import counter
 from pipelines.outbox import Commit, Outbox
 from pipelines.store import Store
-from pipelines.tables import Tables, metrics_of
+from pipelines.tables import metrics_of
 
 FOLDER = "unwritten"
 SUFFIX = ".json"
@@ -46,15 +46,15 @@ _log = logging.getLogger("weighbridge")
 
 
 def commit_or_keep(
-    tables: Tables, name: str, files: Iterable[FileRef], outbox: Outbox
+    tables: Destination, name: str, files: Iterable[FileRef], outbox: Outbox
 ) -> Commit | None:
-    """Like `commit_files`, but None where it is refused for good, with the list of files kept.
+    """Like `commit_now`, but None where it is refused for good, with the list of files kept.
 
     A stream tries a bundle again for ever, and all later commits of the table would wait behind it.
     """
     asked = list(files)
     try:
-        return commit_files(tables, name, asked, outbox)
+        return tables.commit(name, asked, outbox)
     except REFUSALS as error:
         reason = type(error).__name__
     kept = f"{FOLDER}/{name}/{token_of(asked)}{SUFFIX}"
@@ -66,19 +66,19 @@ def commit_or_keep(
     return None
 
 
-def commit_unwritten(home: Path, outboxes: Mapping[str, Outbox]) -> list[str]:
+def commit_unwritten(tables: Destination, outboxes: Mapping[str, Outbox]) -> list[str]:
     """Commit once more what was refused, once its tables are prepared.
 
     A list that is committed is forgotten. Repeated, or killed half-way, it adds nothing twice.
 
     Args:
-        home: the home folder.
+        tables: the tables, prepared.
         outboxes: the outbox of each table that is pushed.
 
     Returns:
         A line for each list.
     """
-    tables, store = Tables(home), Store(home)
+    store = Store(tables.home)
     lines = []
     for kept in store.names(FOLDER, SUFFIX):
         content = json.loads(store.read(kept))
@@ -87,7 +87,7 @@ def commit_unwritten(home: Path, outboxes: Mapping[str, Outbox]) -> list[str]:
         files = [replace(FileRef.from_json(ref), checked=0) for ref in content["files"]]
         rows = sum(ref.rows for ref in files)
         try:
-            commit = commit_files(tables, name, files, outboxes.get(name, Outbox(None)))
+            commit = tables.commit(name, files, outboxes.get(name, Outbox(None)))
         except REFUSALS as error:
             lines.append(f"{name} still refuses {rows:,} rows ({type(error).__name__}): {kept}")
             continue

@@ -8,9 +8,9 @@ from typing import Any
 import pyarrow as pa
 from apache_beam.typehints import KV
 
-from pipelines.files import write_files
+from pipelines.destination import Destination
 from pipelines.metrics import counter
-from pipelines.tables import RowTable, Tables
+from pipelines.tables import RowTable
 
 MAX_TABLE_BYTES = 128 << 20
 MAX_BYTES = 256 << 20
@@ -30,14 +30,13 @@ class WriteFiles:
     max_table_bytes = MAX_TABLE_BYTES
     max_bytes = MAX_BYTES
 
-    def __init__(self, tables: Tables) -> None:
+    def __init__(self, tables: Destination) -> None:
         self._tables = tables
 
     def __call__(self, table: RowTable, batches: list[pa.RecordBatch]) -> Iterator[tuple[str, str]]:
         """Write the rows of envelopes that the table does not have."""
-        written = write_files(
-            self._tables.load(table.name),
-            self._tables.store,
+        written = self._tables.write_files(
+            table.name,
             pa.Table.from_batches(batches),
             max_rows=MAX_PUSHED_ROWS if table.pushed else None,
         )

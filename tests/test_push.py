@@ -17,6 +17,7 @@ from pipelines.outbox import Outbox
 from pipelines.push import Push
 from pipelines.pusher import Pusher
 from pipelines.receiver import ArizeReceiver, Fault
+from pipelines.tables import Tables
 from schemas import ConfigurationError
 
 
@@ -249,7 +250,13 @@ def test_rows_that_have_become_too_old_are_given_up_loudly(
     home.put(packed("scores", [scored(0.5)]))
     run(home.arguments("--arize_url", "http://127.0.0.1:9"))
     later = datetime.now(UTC) + timedelta(days=6 * 365)
-    push = Push(home.folder, load_extractors("odd"), ArizeAccess(receiver.url), clock=lambda: later)
+    push = Push(
+        home.folder,
+        Tables(home.folder),
+        load_extractors("odd"),
+        ArizeAccess(receiver.url),
+        clock=lambda: later,
+    )
     assert push.deliver() == {"scores": 0}
     assert push.pending_rows() == 0
     given_up = [row for row in home.deliveries() if row["outcome"] == "delivered"]
@@ -275,7 +282,7 @@ def test_a_second_process_does_not_send_what_another_is_sending(
 ) -> None:
     home.put(packed("scores", [scored(0.5)]))
     run(home.arguments("--arize_url", "http://127.0.0.1:9"))
-    push = Push(home.folder, load_extractors("odd"), ArizeAccess(receiver.url))
+    push = Push(home.folder, Tables(home.folder), load_extractors("odd"), ArizeAccess(receiver.url))
     with Outbox(home.folder).store.locked("deliver"):
         assert push.deliver(wait=False) == {}
     assert receiver.requests == 0
@@ -336,7 +343,7 @@ def test_a_pusher_delivers_what_is_left_and_what_comes(home: Home, receiver: Ari
 
     commit(0)
     extractors = load_extractors(home.package)
-    pusher = Pusher(Push(home.folder, extractors, ArizeAccess(receiver.url)))
+    pusher = Pusher(Push(home.folder, Tables(home.folder), extractors, ArizeAccess(receiver.url)))
     eventually(lambda: received(receiver) == ["c0-0"])
     commit(1)
     pusher.notify()

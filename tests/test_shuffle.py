@@ -14,7 +14,7 @@ from apache_beam.transforms.window import GlobalWindow
 from support import NOW, micros
 
 from pipelines import shuffle
-from pipelines.commit import CommitFiles
+from pipelines.committer import CommitFiles
 from pipelines.files import FileRef
 from pipelines.outbox import Outbox
 from pipelines.shuffle import ShuffleRows, _WriteFilesFn
@@ -92,7 +92,7 @@ def test_rows_of_two_versions_of_a_row_class_meet_in_a_group(tables: Tables) -> 
     [[key, one], [_, two]] = [
         e.value for part in (older, batch(["a", "b"])) for e in elements(part)
     ]
-    write = _WriteFilesFn(tables.home, frozenset())
+    write = _WriteFilesFn(tables, frozenset())
     files = [FileRef.from_json(ref) for _, ref in write.process((key, [one, two, one]))]
     assert len(files) == 2
     assert commit_or_keep(tables, TABLE.name, files, Outbox(None)) is not None
@@ -103,7 +103,7 @@ def test_rows_of_two_versions_of_a_row_class_meet_in_a_group(tables: Tables) -> 
 def test_a_large_group_is_written_in_parts(tables: Tables, monkeypatch: pytest.MonkeyPatch) -> None:
     parts = [e.value for ids in ("ab", "bc", "cd") for e in elements(batch(ids, size=10_000))]
     monkeypatch.setattr(shuffle, "MAX_TABLE_BYTES", 2 * len(parts[0][1]) + 100)
-    write = _WriteFilesFn(tables.home, frozenset())
+    write = _WriteFilesFn(tables, frozenset())
     files = [
         FileRef.from_json(ref) for _, ref in write.process((parts[0][0], [p[1] for p in parts]))
     ]
@@ -114,7 +114,7 @@ def test_a_large_group_is_written_in_parts(tables: Tables, monkeypatch: pytest.M
 
 
 def test_an_empty_pane_writes_nothing(tables: Tables) -> None:
-    assert list(_WriteFilesFn(tables.home, frozenset()).process(((TABLE.name, 0), []))) == []
+    assert list(_WriteFilesFn(tables, frozenset()).process(((TABLE.name, 0), []))) == []
 
 
 def test_files_of_a_table_that_is_pushed_are_small(
@@ -124,12 +124,12 @@ def test_files_of_a_table_that_is_pushed_are_small(
     [element] = elements(batch("abcd"))
     group = (element.value[0], [element.value[1]])
     for pushed, count in ((frozenset([TABLE.name]), 2), (frozenset[str](), 1)):
-        assert len(list(_WriteFilesFn(tables.home, pushed).process(group))) == count
+        assert len(list(_WriteFilesFn(tables, pushed).process(group))) == count
 
 
 def test_a_commit_that_a_runner_repeats_hands_on_its_table_again(tables: Tables) -> None:
     [element] = elements(batch("ab"))
-    write = pickler.loads(pickler.dumps(_WriteFilesFn(tables.home, frozenset())))
+    write = pickler.loads(pickler.dumps(_WriteFilesFn(Tables(tables.home), frozenset())))
     files = [ref for _, ref in write.process((element.value[0], [element.value[1]]))]
     commit = CommitFiles(Tables(tables.home), {}, commit_or_keep)._fn
     commit = pickler.loads(pickler.dumps(commit))

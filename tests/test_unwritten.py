@@ -14,7 +14,8 @@ from support import Home, plain
 from test_commit import NAME, held, new_tables, rows, write
 
 from extractors import load_extractors
-from pipelines.commit import CommitFiles, commit_files, read_ring, token_of
+from pipelines.commit import commit_files, read_ring, token_of
+from pipelines.committer import CommitFiles
 from pipelines.outbox import Outbox
 from pipelines.store import Store
 from pipelines.tables import Tables
@@ -108,7 +109,7 @@ def test_a_repaired_table_gets_its_rows_once(tables: Tables, tmp_path: Path) -> 
     drop_column(tables)
     for files in refused:
         assert commit_or_keep(tables, NAME, files, Outbox(None)) is None
-    lines = commit_unwritten(tmp_path, {})
+    lines = commit_unwritten(tables, {})
     assert [line.partition(":")[0] for line in lines] == [
         f"{NAME} still refuses 2 rows (ValueError)"
     ] * 2
@@ -116,11 +117,11 @@ def test_a_repaired_table_gets_its_rows_once(tables: Tables, tmp_path: Path) -> 
     new_tables(tmp_path)  # a launcher adds the column again
     outbox = Outbox(tmp_path)
     assert (
-        commit_unwritten(tmp_path, {NAME: outbox})
+        commit_unwritten(tables, {NAME: outbox})
         == [f"committed 2 of 2 rows that {NAME} had refused"] * 2
     )
     assert kept(tmp_path) == []
-    assert commit_unwritten(tmp_path, {NAME: outbox}) == []
+    assert commit_unwritten(tables, {NAME: outbox}) == []
     assert held(tables) == ["a:0", "a:1", "b:0", "b:1", "c:0", "c:1"]
     assert outbox.entries() == set(read_ring(tables.load(NAME))[1:])
 
@@ -135,7 +136,7 @@ def test_a_table_that_was_dropped_is_filled_once(tables: Tables, tmp_path: Path)
     for files in refused:
         assert commit_or_keep(tables, NAME, files, Outbox(None)) is None
     tables = new_tables(tmp_path)
-    assert sorted(commit_unwritten(tmp_path, {})) == [
+    assert sorted(commit_unwritten(tables, {})) == [
         f"committed {n} of 4 rows that {NAME} had refused" for n in (2, 4)
     ]
     assert held(tables) == ["a:0", "a:1", "b:0", "b:1", "c:0", "c:1"]
@@ -149,7 +150,7 @@ def test_a_list_that_was_committed_meanwhile_adds_nothing(tables: Tables, tmp_pa
     tables = new_tables(tmp_path)
     assert commit_or_keep(tables, NAME, files, Outbox(None)) is not None
     snapshot = tables.load(NAME).current_snapshot()
-    assert commit_unwritten(tmp_path, {}) == [f"committed 0 of 2 rows that {NAME} had refused"]
+    assert commit_unwritten(tables, {}) == [f"committed 0 of 2 rows that {NAME} had refused"]
     assert tables.load(NAME).current_snapshot() == snapshot
     assert kept(tmp_path) == []
 
@@ -177,7 +178,7 @@ def test_a_stream_goes_on_beside_a_table_that_refuses(
 
     tables = Tables(home.folder)
     tables.prepare(load_extractors(home.package).values())
-    commit_unwritten(home.folder, {})
+    commit_unwritten(tables, {})
     assert kept(home.folder) == []
     Subscription().deliver(one(1), one(2), one(3)).follow(home)
     gone = [] if damage is without_country else [0]

@@ -1,0 +1,66 @@
+"""What the graph asks of tables, whoever keeps them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Protocol
+
+import pyarrow as pa
+
+from extractors import Extractor
+from pipelines.files import FileRef, Written
+from pipelines.outbox import Commit, Outbox
+
+
+class Destination(Protocol):
+    """Tables that hold each list of files once. Pickles; opens its clients on use.
+
+    What a table refuses for good is raised as one of `pipelines.unwritten.REFUSALS`.
+
+    Attributes:
+        home: the home folder, where lists of files are kept that a table refuses.
+    """
+
+    home: Path
+
+    def prepare(self, extractors: Iterable[Extractor]) -> list[str]:
+        """Create and evolve the table of each extractor, and the platform's own.
+
+        Returns:
+            A line for each table that was created or changed.
+
+        Raises:
+            ConfigurationError: a row class that its table's rows do not fit, or no access.
+        """
+        ...
+
+    def write_files(self, name: str, rows: pa.Table, max_rows: int | None = None) -> Written:
+        """Write the rows as data files that a commit can name."""
+        ...
+
+    def unchecked(self) -> Destination:
+        """The same, for rows whose table cannot be looked at: each commit checks once more."""
+        ...
+
+    def commit(self, name: str, files: Iterable[FileRef], outbox: Outbox) -> Commit:
+        """Add files to a table once, however often this is called with the same ones.
+
+        Args:
+            name: full name of the table.
+            files: what `write_files` gave.
+            outbox: is told before the commit is made.
+        """
+        ...
+
+    def committed(self, name: str, entries: Iterable[str]) -> set[str]:
+        """Of a table's entries in the outbox, those whose commit was made."""
+        ...
+
+    def open(self, path: str) -> Any:
+        """A data file, as `pyarrow.parquet.ParquetFile` takes it.
+
+        Raises:
+            OSError: it cannot be read.
+        """
+        ...
