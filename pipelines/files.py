@@ -82,17 +82,29 @@ def write_files(
         max_bytes: the most bytes of Arrow of a file.
     """
     checked = sequence(table)
-    rows, known = _first_of_each_row(rows.sort_by(ORDER))
+    rows, known = first_of_each_row(rows.sort_by(ORDER))
     fresh = _without(rows, data_files(table, 0, _times(rows)))
     if fresh.num_rows < rows.num_rows:
         ids = "envelope_id"
         known += len(pc.unique(rows[ids])) - len(pc.unique(fresh[ids]))
-    refs = []
-    days = pc.floor_temporal(fresh["event_time"], unit="day")
+    folder = _folder(table, store)
+    return Written(list(write_days(store, folder, fresh, checked, max_rows, max_bytes)), known)
+
+
+def write_days(
+    store: Store,
+    folder: str,
+    rows: pa.Table,
+    checked: int,
+    max_rows: int | None = None,
+    max_bytes: int = MAX_FILE_BYTES,
+) -> Iterator[FileRef]:
+    """Write all rows, in ORDER, below a folder of the store: a file per day and size."""
+    days = pc.floor_temporal(rows["event_time"], unit="day")
     for day in sorted(pc.unique(days).to_pylist()):
-        part = fresh.filter(pc.equal(days, pa.scalar(day, days.type)))
-        refs += [_write(table, store, piece, checked) for piece in split(part, max_rows, max_bytes)]
-    return Written(refs, known)
+        part = rows.filter(pc.equal(days, pa.scalar(day, days.type)))
+        for piece in split(part, max_rows, max_bytes):
+            yield _write(store, folder, piece, checked)
 
 
 def without_known(table: Table, store: Store, refs: list[FileRef]) -> list[FileRef]:
@@ -118,7 +130,7 @@ def without_known(table: Table, store: Store, refs: list[FileRef]) -> list[FileR
             if kept.num_rows == 0:
                 continue
             if kept.num_rows < rows.num_rows:
-                ref = _write(table, store, kept, current)
+                ref = _write(store, _folder(table, store), kept, current)
         result.append(replace(ref, checked=current))
     return result
 
@@ -199,7 +211,7 @@ def _in_manifest(manifest: Any, days: Times, dense: bool) -> bool:
     return _any_between(days, low, high, dense)
 
 
-def _first_of_each_row(rows: pa.Table) -> tuple[pa.Table, int]:
+def first_of_each_row(rows: pa.Table) -> tuple[pa.Table, int]:
     """Drop second copies of envelopes, and count them; in ORDER copies stand together."""
     ids = rows["row_id"].combine_chunks()
     if len(ids) < 2:
@@ -225,7 +237,7 @@ def split(rows: pa.Table, max_rows: int | None, max_bytes: int) -> Iterator[pa.T
         start = end
 
 
-def _write(table: Table, store: Store, rows: pa.Table, checked: int) -> FileRef:
+def _write(store: Store, folder: str, rows: pa.Table, checked: int) -> FileRef:
     sink = pa.BufferOutputStream()
     pq.write_table(
         rows,
@@ -237,10 +249,13 @@ def _write(table: Table, store: Store, rows: pa.Table, checked: int) -> FileRef:
     data = memoryview(sink.getvalue())
     times = _times(rows)
     day = (_EPOCH + timedelta(microseconds=int(times[0]))).date()
-    folder = local_path(table.location()).removeprefix(f"{store.root}/")
     name = f"{folder}/data/event_day={day}/{blake2b(data, digest_size=16).hexdigest()}.parquet"
     store.write(name, data)
-    return FileRef(str(store.root / name), rows.num_rows, int(times[0]), int(times[-1]), checked)
+    return FileRef(store.path(name), rows.num_rows, int(times[0]), int(times[-1]), checked)
+
+
+def _folder(table: Table, store: Store) -> str:
+    return local_path(table.location()).removeprefix(f"{store.root}/")
 
 
 def _repetitive(rows: pa.Table) -> list[str]:

@@ -26,6 +26,10 @@ class Store:
         """Write an object; one that exists is replaced, so that its age starts again."""
         write_durably(self.root / name, data)
 
+    def path(self, name: str) -> str:
+        """Where the object is, for readers of files."""
+        return str(self.root / name)
+
     def read(self, name: str) -> bytes:
         """The object's bytes.
 
