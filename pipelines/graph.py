@@ -18,6 +18,7 @@ from pipelines.push import PushToArize
 from pipelines.read import ReadArchive
 from pipelines.tables import Tables, table_of
 from pipelines.write import WriteFiles
+from schemas import ConfigurationError
 
 
 def build(
@@ -47,8 +48,20 @@ def extract(paths: Any, extractors: Extractors, options: RunOptions) -> Any:
 
 
 def destination(options: RunOptions) -> Destination:
-    """The tables that a run fills."""
-    return Tables(options.home)
+    """The tables that a run fills.
+
+    Raises:
+        ConfigurationError: tables in BigQuery, and its clients are not installed.
+    """
+    if options.tables == "iceberg":
+        return Tables(options.home)
+    try:
+        from pipelines.bigquery.tables import bigquery_tables
+    except ModuleNotFoundError as error:
+        raise ConfigurationError(
+            f"--tables bigquery needs {error.name}: pip install 'weighbridge-pipeline[bigquery]'"
+        ) from None
+    return bigquery_tables(options)
 
 
 def outboxes(extractors: Extractors, options: RunOptions) -> dict[str, Outbox]:

@@ -15,6 +15,8 @@ DEFAULT_HOME = ".weighbridge"
 DEFAULT_PACKAGE = "extractors"
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _SUBSCRIPTION = re.compile(r"projects/[^/]+/subscriptions/[^/]+")
+_DATASET = re.compile(r"[a-z][a-z0-9.:-]*[a-z0-9]\.[A-Za-z0-9_]{1,1024}")
+_FOLDER = re.compile(r"gs://[a-z0-9][a-z0-9._-]+[a-z0-9](/[^?#*\[\]]*)?")
 _FLAG = re.compile(r"--([A-Za-z][\w-]*)(=.*)?", re.DOTALL)
 
 
@@ -72,6 +74,9 @@ class RunOptions:
     max_future: float
     max_envelope_bytes: int
     workers: int
+    tables: str = "iceberg"
+    dataset: str = ""
+    staging: str = ""
     beam_args: tuple[str, ...] = ()
 
     @property
@@ -126,11 +131,27 @@ RUN_PARAMETERS: list[click.Parameter] = [
     click.Option(
         ["--commit_interval"],
         type=Duration(),
-        show_default="5s, with --streaming 5m",
+        show_default="5s, with --streaming or --tables bigquery 5m",
         help="Time from commit to commit when following.",
     ),
     HOME,
     PACKAGE,
+    click.Option(
+        ["--tables"],
+        type=click.Choice(["iceberg", "bigquery"]),
+        default="iceberg",
+        show_default=True,
+        help="What keeps the rows.",
+    ),
+    click.Option(
+        ["--dataset"], default="", metavar="PROJECT.DATASET", help="Of tables in BigQuery."
+    ),
+    click.Option(
+        ["--staging"],
+        default="",
+        metavar="gs://BUCKET/PREFIX",
+        help="Where files wait for BigQuery to load them.",
+    ),
     click.Option(
         ["--arize_url"],
         default="",
@@ -198,6 +219,7 @@ def run_options(parameters: dict[str, Any], beam_args: Sequence[str]) -> RunOpti
     """
     _check_beam_args(beam_args)
     _check_input(parameters)
+    _check_tables(parameters)
     if parameters["workers"] > 1 and beam_args:
         raise click.UsageError(
             "--workers is for this machine, and other runners have options of their own; drop it, "
@@ -206,7 +228,8 @@ def run_options(parameters: dict[str, Any], beam_args: Sequence[str]) -> RunOpti
     if parameters["no_arize"] and parameters["arize_url"]:
         raise click.UsageError("--arize_url and --no_arize contradict each other; drop one")
     if parameters["commit_interval"] is None:
-        parameters["commit_interval"] = 300.0 if parameters["streaming"] else 5.0
+        often = parameters["tables"] == "iceberg" and not parameters["streaming"]
+        parameters["commit_interval"] = 5.0 if often else 300.0
     return RunOptions(**parameters, beam_args=tuple(beam_args))
 
 
@@ -242,6 +265,27 @@ def _check_input(parameters: dict[str, Any]) -> None:
         raise click.UsageError("--exit_when_idle and --workers are not for --streaming; drop them")
     if parameters["exit_when_idle"] is not None and not (parameters["follow"] or subscription):
         raise click.UsageError("--exit_when_idle needs --follow: other runs end by themselves")
+
+
+def _check_tables(parameters: dict[str, Any]) -> None:
+    dataset, staging = parameters["dataset"], parameters["staging"]
+    if parameters["tables"] != "bigquery":
+        if dataset or staging:
+            flag = "--dataset" if dataset else "--staging"
+            raise click.UsageError(f"{flag} is for --tables bigquery; add that, or drop {flag}")
+        return
+    if not dataset:
+        raise click.UsageError("--tables bigquery needs a --dataset, as in my-project.my_dataset")
+    if not _DATASET.fullmatch(dataset):
+        raise click.UsageError(
+            f"--dataset: {dataset} is not of the form PROJECT.DATASET, as in my-project.my_dataset"
+        )
+    if not staging:
+        raise click.UsageError(
+            "--tables bigquery needs --staging gs://BUCKET/PREFIX: its load jobs read files there"
+        )
+    if not _FOLDER.fullmatch(staging):
+        raise click.UsageError(f"--staging: {staging} is not of the form gs://BUCKET/PREFIX")
 
 
 def _check_beam_args(words: Sequence[str]) -> None:

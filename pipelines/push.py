@@ -128,7 +128,7 @@ class Push:
     def _made(self, table: str, entries: list[str]) -> set[str]:
         try:
             return self._tables.committed(table, entries)
-        except NoSuchTableError:
+        except (NoSuchTableError, FileNotFoundError):
             _log.warning("%s: undelivered rows of a table that is gone", table)
             return set()
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+from google_emulators import GoogleEmulators, NotInstalled, google_emulators
 from hypothesis import settings
 
 from benchmarks.emulator import NoEmulator
@@ -70,4 +71,14 @@ def emulator() -> Iterator[Emulator]:
         with started(heap="256m") as running:
             yield Emulator(running.host, running.publisher, running.subscriber)
     except NoEmulator as missing:
+        pytest.skip(str(missing))
+
+
+@pytest.fixture(scope="session")
+def google(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GoogleEmulators]:
+    """Emulators of BigQuery and Cloud Storage, which Google's libraries use meanwhile."""
+    try:
+        with google_emulators(tmp_path_factory.mktemp("google")) as running:
+            yield running
+    except NotInstalled as missing:
         pytest.skip(str(missing))

@@ -54,5 +54,14 @@ wrap(SqlCatalog, "_write_metadata", "metadata", lambda *_: committing)
 wrap(Session, "commit", "catalog", lambda *_: committing)
 wrap(ArizeSender, "_call", "upload")
 wrap(Outbox, "remove", "acknowledgement", lambda *_: committing)
+if "--dataset" in sys.argv:
+    from google.cloud.bigquery import Client
+
+    from pipelines.bigquery import load
+    from pipelines.bigquery.staging import Staging
+
+    wrap(Staging, "write", "staged file")
+    wrap(Client, "load_table_from_uri", "job")
+    wrap(load, "_outcome", "outcome")
 
 run(sys.argv[2:])

@@ -1,0 +1,1 @@
+"""Tables in BigQuery: data files staged on Cloud Storage, and a load job for each commit."""
