@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 
 from extractors import Extractors
@@ -12,7 +13,7 @@ from pipelines.graph import destination, outboxes
 from pipelines.local import Extraction, LocalGraph
 from pipelines.metrics import Counts, merge
 from pipelines.options import RunOptions
-from pipelines.outbox import Outbox
+from pipelines.outbox import Commit, Outbox
 from pipelines.tables import metrics_of
 from pipelines.workers import Workers
 
@@ -63,14 +64,21 @@ class BatchRunner:
         for part in parts:
             for table, refs in part.files.items():
                 found.setdefault(table, []).extend(refs)
-        written: Counts = {}
-        for table, refs in sorted(found.items()):
-            outbox = self._outboxes.get(table, Outbox(None))
-            commit = self._tables.commit(table, refs, outbox)
-            if commit.files:
-                rows = sum(ref.rows for ref in commit.files)
-                written[metrics_of(table)] = {"rows_written": rows}
+        written = {
+            metrics_of(commit.table): {"rows_written": sum(ref.rows for ref in commit.files)}
+            for commit in self._commit(found)
+            if commit.files
+        }
         return merge([*(part.counts for part in parts), written])
+
+    def _commit(self, found: Mapping[str, list[FileRef]]) -> list[Commit]:
+        def commit(table: str) -> Commit:
+            return self._tables.commit(table, found[table], self._outboxes.get(table, Outbox(None)))
+
+        if self._tables.commits_at_once == 1:
+            return list(map(commit, sorted(found)))
+        with ThreadPoolExecutor(self._tables.commits_at_once) as pool:
+            return list(pool.map(commit, sorted(found)))
 
     def _extracted(self, files: Sequence[InputFile]) -> list[Extraction]:
         parts = shares(files, self._count)

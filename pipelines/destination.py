@@ -24,6 +24,11 @@ class Destination(Protocol):
 
     home: Path
 
+    @property
+    def commits_at_once(self) -> int:
+        """How many tables are worth committing side by side."""
+        ...
+
     def prepare(self, extractors: Iterable[Extractor]) -> list[str]:
         """Create and evolve the table of each extractor, and the platform's own.
 

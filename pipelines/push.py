@@ -27,6 +27,7 @@ from pipelines.ledger import DELIVERIES, DELIVERIES_SCHEMA
 from pipelines.metrics import UNKNOWN, counter
 from pipelines.outbox import Outbox
 from pipelines.tables import table_of
+from pipelines.windows import every
 from pipelines.write import MAX_PUSHED_ROWS
 from schemas import ConfigurationError
 
@@ -239,12 +240,20 @@ class PushToArize(beam.PTransform[Any, Any]):
         interval: on a stream, seconds after which it delivers also where nothing new is committed.
             Not for the classic DirectRunner, the one that reads Pub/Sub and runs `TestStream`: it
             refuses the splittable step that makes such a clock, and that ends by itself in a drain.
+        gathered: on a stream, seconds for which it gathers what is committed before it delivers,
+            where commits of the table of deliveries are scarce.
     """
 
-    def __init__(self, push: Mapping[str, Any], interval: float | None = None) -> None:
+    def __init__(
+        self,
+        push: Mapping[str, Any],
+        interval: float | None = None,
+        gathered: float | None = None,
+    ) -> None:
         super().__init__()
         self._push = dict(push)
         self._interval = interval
+        self._gathered = gathered
 
     def expand(self, tables: Any) -> Any:
         """One step; it gives nothing."""
@@ -259,6 +268,13 @@ class PushToArize(beam.PTransform[Any, Any]):
                 | "WindowTicks" >> beam.WindowInto(due.windowing)
             )
             due = (due, ticks) | "FlattenDue" >> beam.Flatten()
+        if self._gathered is not None:
+            due = (
+                due
+                | "PushInterval" >> every(self._gathered)
+                | "GatherDue" >> beam.GroupByKey()
+                | "KeyGathered" >> beam.Map(_keyed)
+            )
         # One key: in an outage many pushes would queue up behind the lock, each with a worker.
         return due | "StablePush" >> ReshufflePerKey() | "Push" >> beam.ParDo(_PushFn(self._push))
 

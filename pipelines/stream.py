@@ -56,7 +56,8 @@ def build_stream(
     )
     if not options.no_arize:
         arguments = push_arguments(extractors, options)
-        committed | "PushToArize" >> PushToArize(arguments, push_interval)
+        gathered = options.commit_interval if options.tables == "bigquery" else None
+        committed | "PushToArize" >> PushToArize(arguments, push_interval, gathered)
 
 
 class ReadSubscription(beam.PTransform[Any, Any]):

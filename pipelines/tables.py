@@ -66,6 +66,11 @@ class Tables:
         return self._catalog
 
     @property
+    def commits_at_once(self) -> int:
+        """One: a commit is work for this process, and SQLite takes one at a time."""
+        return 1
+
+    @property
     def store(self) -> Store:
         """Where data files and the tables' locks are."""
         return Store(self.home / "tables")

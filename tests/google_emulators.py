@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from support import Home, environment
+
 PROJECT = "test-project"
 BUCKET = "staged"
 _START_SECONDS = 60.0
@@ -82,6 +84,38 @@ class GoogleEmulators:
         data = json.dumps(faults).encode()
         request = urllib.request.Request(url, data, method="PUT")
         urllib.request.urlopen(request, timeout=10).close()
+
+
+class InBigQuery(Home):
+    """A home whose tables are in a dataset of their own."""
+
+    def __init__(self, folder: Path, google: GoogleEmulators, package: str = "odd") -> None:
+        super().__init__(folder, package)
+        self.google = google
+        self.dataset = google.dataset()
+
+    def arguments(self, *more: str, files: str | None = None) -> list[str]:
+        place = ["--dataset", self.dataset, "--staging", f"gs://{BUCKET}/{self.dataset}"]
+        return super().arguments("--tables", "bigquery", *place, *more, files=files)
+
+    def run(self, *more: str, files: str | None = None) -> Any:
+        with environment(**self.google.environment):
+            return super().run(*more, files=files)
+
+    def rows(self, table: str, namespace: str = "models") -> list[dict[str, Any]]:
+        return self.google.rows(f"{self.dataset}.{table}")
+
+    def jobs(self) -> dict[str, str]:
+        """Of the load jobs, those of this dataset: the end of the id, and why it failed."""
+        dataset = self.dataset.partition(".")[2]
+        return {
+            job_id.partition(f"weighbridge-{dataset}-")[2]: (job.error_result or {}).get("reason")
+            for job_id, job in sorted(self.google.jobs().items())
+            if f"-{dataset}-" in job_id
+        }
+
+    def table(self, name: str) -> Any:
+        return self.google.client.get_table(f"{self.dataset}.{name}")
 
 
 @contextmanager

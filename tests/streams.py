@@ -15,10 +15,10 @@ from apache_beam.utils.timestamp import Timestamp
 from support import NOW, Home, packed, scored
 
 from extractors import load_extractors
+from pipelines.graph import destination
 from pipelines.metrics import Counts, counts
 from pipelines.options import RunOptions, parse_run
 from pipelines.stream import build_stream
-from pipelines.tables import Tables
 from weighbridge.archive import Message
 
 INTERVAL = 60.0
@@ -53,11 +53,11 @@ class Subscription:
         self.stream.advance_processing_time(seconds)
         return self
 
-    def follow(self, home: Home, *more: str, damage: Callable[[Tables], object] = str) -> Counts:
+    def follow(self, home: Home, *more: str, damage: Callable[[Any], object] = str) -> Counts:
         """Run the graph until the subscription is drained, after some `damage` to the tables."""
         options = options_of(home, *(more or ("--no_arize",)))
         extractors = load_extractors(home.package)
-        tables = Tables(home.folder)
+        tables = destination(options)
         tables.prepare(extractors.values())
         damage(tables)
         self.wait().stream.advance_watermark_to_infinity().advance_processing_time(INTERVAL + 1)

@@ -56,6 +56,11 @@ class BigQueryTables:
         return {**vars(self), "_client": None}
 
     @property
+    def commits_at_once(self) -> int:
+        """Many: a commit is waiting for a job, for seconds at least."""
+        return 16
+
+    @property
     def client(self) -> bigquery.Client:
         """For the dataset's project and location."""
         if self._client is None:
