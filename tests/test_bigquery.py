@@ -18,6 +18,7 @@ from support import PACKAGES, Home, environment, packed, plain, scored, write_pa
 from test_docs import Walk, blocks
 from test_docs import plain as shown
 
+from pipelines.cli import main
 from pipelines.main import run
 from pipelines.outbox import Outbox
 from pipelines.receiver import ArizeReceiver
@@ -269,6 +270,22 @@ def test_a_quota_is_no_lack_of_permission(home: InBigQuery) -> None:
     refused = home.google.faults(refusal=[403, "quotaExceeded"])
     with refused, pytest.raises(RetriableError, match="quotaExceeded; try again later"):
         home.run()
+
+
+def test_the_command_says_that_a_quota_is_used_up(
+    home: InBigQuery, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home.put(packed("scores", [scored(0.5)]))
+    with (
+        environment(**home.google.environment),
+        home.google.faults(failures=["quotaExceeded"]),
+        pytest.raises(SystemExit) as left,
+    ):
+        main(["run", *home.arguments("--no_arize")])
+    assert left.value.code == 1
+    told = capsys.readouterr().err
+    assert told.startswith("Error: the run failed: load job weighbridge-")
+    assert told.endswith("failed: quotaExceeded; try again later\n")
 
 
 def test_a_dataset_or_bucket_that_is_not_there_is_named(home: InBigQuery) -> None:

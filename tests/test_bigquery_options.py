@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 
 import click
@@ -118,3 +120,17 @@ def test_no_credentials_are_said_with_the_remedy(
         pytest.raises(ConfigurationError, match="gcloud auth application-default login"),
     ):
         bigquery_client("my-project")
+
+
+def test_a_missing_extra_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.avro").touch()
+    program = "import sys; sys.modules['google.cloud.bigquery'] = None\n"
+    program += "from pipelines.cli import main; main(sys.argv[1:])"
+    arguments = ["run", *FLAGS, *DATASET, *STAGING, "--no_arize"]
+    arguments += ["--input_files", str(tmp_path / "a.avro")]
+    done = subprocess.run(
+        [sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=False
+    )
+    wanted = "Error: --tables bigquery needs google.cloud.bigquery: pip install"
+    assert (done.returncode, done.stdout.strip()) == (2, "")
+    assert done.stderr.startswith(wanted)

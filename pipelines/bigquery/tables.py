@@ -51,9 +51,10 @@ class BigQueryTables:
     staging: Staging
     interval: float | None = None
     _client: bigquery.Client | None = field(default=None, repr=False, compare=False)
+    _loaded: dict[str, set[str]] = field(default_factory=dict, repr=False, compare=False)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "_client": None}
+        return {**vars(self), "_client": None, "_loaded": {}}
 
     @property
     def commits_at_once(self) -> int:
@@ -101,10 +102,15 @@ class BigQueryTables:
         return result
 
     def committed(self, name: str, entries: Iterable[str]) -> set[str]:
-        """The entries whose load job succeeded."""
-        with at_work(self.dataset.table(name)):
-            location = self.client.get_table(self.dataset.table(name)).location
-        return {entry for entry in entries if is_loaded(self.client, entry, location)}
+        """The entries whose load job succeeded. Of one that did, BigQuery is asked once."""
+        asked = set(entries)
+        loaded = asked & self._loaded.get(name, set())
+        if new := asked - loaded:
+            with at_work(self.dataset.table(name)):
+                location = self.client.get_table(self.dataset.table(name)).location
+            loaded |= {entry for entry in new if is_loaded(self.client, entry, location)}
+        self._loaded[name] = loaded  # without those that were delivered
+        return loaded
 
     def open(self, path: str) -> pa.BufferReader:
         """A staged data file."""
