@@ -220,7 +220,7 @@ def test_a_job_that_fails_for_a_moment_gets_another_attempt(home: InBigQuery) ->
     home.put(packed("scores", [scored(0.5)]))
     with home.google.faults(failures=["backendError"], polls=1):
         home.run()
-    [first, second] = home.jobs().items()
+    first, second = home.jobs().items()
     assert first[1] == "backendError"
     assert second == (f"{first[0]}-2", None)
     assert home.row_ids("scores") == ["pub-0:0"]

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import os
+import random
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from conftest import GoogleEmulators
 from google_emulators import InBigQuery
 from streams import START, Subscription, ids, minute, one
-from support import environment, packed, scored
+from support import PACKAGES, environment, packed, scored
 from test_commit import rows
 
 from extractors import load_extractors
@@ -121,3 +126,33 @@ def test_many_models_are_committed_side_by_side(home: InBigQuery) -> None:
     home.run()
     assert home.row_ids("scores") == ["pub-0:0"]
     assert home.row_ids("scores_objects") == ["pub-7:0"]
+
+
+@pytest.mark.slow
+def test_a_follower_that_is_killed_again_and_again_loads_each_row_once(
+    home: InBigQuery, receiver: ArizeReceiver
+) -> None:
+    child, dice = str(Path(__file__).with_name("bigquery_follow_child.py")), random.Random(7)
+    follow = ("--follow", "--exit_when_idle", "3s", "--commit_interval", "1s")
+    arguments = home.arguments("--arize_url", receiver.url, *follow)
+    command = [sys.executable, child, *arguments]
+    settings = {**os.environ, "PYTHONPATH": str(PACKAGES)}
+    prepared(home)
+    numbers = iter(range(1000))
+    for _ in range(12):
+        process = subprocess.Popen(command, env=settings, stderr=subprocess.DEVNULL)
+        for _ in range(dice.randint(2, 4)):
+            number = next(numbers)
+            home.put(one(number), name=f"f{number}")
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(dice.uniform(0.5, 1.5))
+        process.kill()
+        process.wait()
+    subprocess.run(command, env=settings, check=True, timeout=120)
+    wanted = ids(range(next(numbers)))
+    assert home.row_ids("scores") == wanted
+    assert home.row_ids("scores_latest") == wanted
+    got = {id_ for each in receiver.uploads for id_ in each.table["prediction_id"].to_pylist()}
+    assert len(home.jobs()) > 5, "it was hardly ever killed at work"
+    assert len(got) == len(wanted)
+    assert Outbox(home.folder).entries() == set()
