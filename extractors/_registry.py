@@ -148,9 +148,11 @@ def load_extractors(package: str = "extractors") -> Extractors:
     """
     modules = _import_modules(package)
     entries = [
-        replace(entry, version=_version(module))
+        replace(entry, version=version)
         for module in modules
-        for entry in _registered.get(module.__name__, ())
+        if module.__name__ in _registered
+        for version in [_version(module)]  # once a module, however many models it has
+        for entry in _registered[module.__name__]
     ]
     if not entries:
         raise ConfigurationError(

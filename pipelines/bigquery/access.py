@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,6 +23,8 @@ from schemas import ConfigurationError, RetriableError
 
 QUOTA = {"quotaExceeded", "rateLimitExceeded"}
 """Reasons of an HTTP status 403 that is no lack of permission."""
+# A session keeps ten connections, and warns of each beyond, which it opens and closes.
+logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
 
 
 def bigquery_client(project: str) -> bigquery.Client:
