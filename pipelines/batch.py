@@ -9,7 +9,7 @@ from types import TracebackType
 from extractors import Extractors
 from pipelines.batches import InputFile, shares
 from pipelines.files import FileRef
-from pipelines.graph import destination, outboxes
+from pipelines.graph import outboxes
 from pipelines.local import Extraction, LocalGraph
 from pipelines.metrics import Counts, merge
 from pipelines.options import RunOptions
@@ -32,7 +32,7 @@ class BatchRunner:
     def __init__(self, extractors: Extractors, options: RunOptions, forked: bool) -> None:
         self._graph = LocalGraph(extractors, options)
         self._count = options.workers
-        self._tables = destination(options)
+        self._tables = options.open()
         self._outboxes = outboxes(extractors, options)
         self._workers: Workers[list[str], Extraction] | None = (
             Workers(self._graph) if forked else None

@@ -9,16 +9,14 @@ import apache_beam as beam
 from extractors import Extractors
 from pipelines.arize import ArizeAccess
 from pipelines.committer import CommitFiles
-from pipelines.destination import Destination
 from pipelines.extract import ExtractRows
 from pipelines.failures import FAILURES, PARKED, WriteMessages
 from pipelines.options import RunOptions
 from pipelines.outbox import Outbox
 from pipelines.push import PushToArize
 from pipelines.read import ReadArchive
-from pipelines.tables import Tables, table_of
+from pipelines.tables import table_of
 from pipelines.write import WriteFiles
-from schemas import ConfigurationError
 
 
 def build(
@@ -27,7 +25,7 @@ def build(
     """Add the graph to a pipeline; it is the same for one model and for a thousand."""
     paths = pipeline | "Files" >> beam.Create(files, reshuffle=False)
     committed = extract(paths, extractors, options) | "CommitFiles" >> CommitFiles(
-        destination(options), outboxes(extractors, options)
+        options.open(), outboxes(extractors, options)
     )
     if not options.no_arize:
         committed | "PushToArize" >> PushToArize(push_arguments(extractors, options))
@@ -35,7 +33,7 @@ def build(
 
 def extract(paths: Any, extractors: Extractors, options: RunOptions) -> Any:
     """Add the steps up to the data files. In: paths. Out: (table name, file reference as JSON)."""
-    emit = WriteFiles(destination(options))
+    emit = WriteFiles(options.open())
     extracted = (
         paths
         | "ReadArchive" >> ReadArchive()
@@ -45,23 +43,6 @@ def extract(paths: Any, extractors: Extractors, options: RunOptions) -> Any:
     extracted.failures | "WriteFailures" >> WriteMessages(options.home, FAILURES)
     extracted.parked | "WriteParked" >> WriteMessages(options.home, PARKED)
     return extracted.rows
-
-
-def destination(options: RunOptions) -> Destination:
-    """The tables that a run fills.
-
-    Raises:
-        ConfigurationError: tables in BigQuery, and its clients are not installed.
-    """
-    if options.tables == "iceberg":
-        return Tables(options.home)
-    try:
-        from pipelines.bigquery.tables import bigquery_tables
-    except ModuleNotFoundError as error:
-        raise ConfigurationError(
-            f"--tables bigquery needs {error.name}: pip install 'weighbridge-pipeline[bigquery]'"
-        ) from None
-    return bigquery_tables(options)
 
 
 def outboxes(extractors: Extractors, options: RunOptions) -> dict[str, Outbox]:
@@ -77,7 +58,7 @@ def push_arguments(extractors: Extractors, options: RunOptions) -> dict[str, Any
     """What `Push` takes."""
     return {
         "home": options.home,
-        "tables": destination(options),
+        "tables": options.open(),
         "extractors": dict(extractors),
         "access": ArizeAccess(options.arize_url),
     }

@@ -15,7 +15,7 @@ from pipelines.batch import BatchRunner
 from pipelines.batches import cut
 from pipelines.display import Display
 from pipelines.follow import Follower, only_follower
-from pipelines.graph import build, destination, outboxes, push_arguments
+from pipelines.graph import build, outboxes, push_arguments
 from pipelines.intake import Intake, Source
 from pipelines.journal import Journal
 from pipelines.metrics import UNKNOWN, Counts, counts, merge
@@ -155,7 +155,7 @@ def _check_access(extractors: Extractors, options: RunOptions) -> None:
 
 
 def _prepare(extractors: Extractors, options: RunOptions, display: Display) -> Push | None:
-    tables = destination(options)
+    tables = options.open()
     for line in tables.prepare(extractors.values()):
         display.say(line)
     for line in commit_unwritten(tables, outboxes(extractors, options)):

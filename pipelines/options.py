@@ -11,12 +11,11 @@ from typing import Any, NoReturn
 
 import click
 
-DEFAULT_HOME = ".weighbridge"
+from pipelines.place import PLACE_PARAMETERS, Place, check_place
+
 DEFAULT_PACKAGE = "extractors"
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _SUBSCRIPTION = re.compile(r"projects/[^/]+/subscriptions/[^/]+")
-_DATASET = re.compile(r"[a-z][a-z0-9.:-]*[a-z0-9]\.[A-Za-z0-9_]{1,1024}")
-_FOLDER = re.compile(r"gs://[a-z0-9][a-z0-9._-]+[a-z0-9](/[^?#*\[\]]*)?")
 _FLAG = re.compile(r"--([A-Za-z][\w-]*)(=.*)?", re.DOTALL)
 
 
@@ -55,8 +54,8 @@ class Size(click.ParamType[int, str]):
         return int(found[1]) * int(1000**power)
 
 
-@dataclass(frozen=True)
-class RunOptions:
+@dataclass(frozen=True, kw_only=True)
+class RunOptions(Place):
     """What one run reads, where it keeps things and where it pushes."""
 
     input_files: str
@@ -67,16 +66,12 @@ class RunOptions:
     commit_interval: float
     archive_age: float
     archive_bytes: int
-    home: Path
     extractors_package: str
     arize_url: str
     no_arize: bool
     max_future: float
     max_envelope_bytes: int
     workers: int
-    tables: str = "iceberg"
-    dataset: str = ""
-    staging: str = ""
     beam_args: tuple[str, ...] = ()
 
     @property
@@ -85,18 +80,16 @@ class RunOptions:
         return self.follow or bool(self.input_subscription)
 
     @property
+    def interval(self) -> float | None:
+        """Seconds from commit to commit, of runs without end."""
+        return self.commit_interval if self.follows else None
+
+    @property
     def archive(self) -> Path:
         """Where messages of a subscription are put before they are acknowledged."""
         return self.home.resolve() / "archive"
 
 
-HOME = click.Option(
-    ["--home"],
-    type=click.Path(file_okay=False, path_type=Path),
-    default=DEFAULT_HOME,
-    show_default=True,
-    help="Folder that holds tables, outbox, dead letters and parked messages.",
-)
 PACKAGE = click.Option(
     ["--extractors_package"],
     default=DEFAULT_PACKAGE,
@@ -134,24 +127,8 @@ RUN_PARAMETERS: list[click.Parameter] = [
         show_default="5s, with --streaming or --tables bigquery 5m",
         help="Time from commit to commit when following.",
     ),
-    HOME,
+    *PLACE_PARAMETERS,
     PACKAGE,
-    click.Option(
-        ["--tables"],
-        type=click.Choice(["iceberg", "bigquery"]),
-        default="iceberg",
-        show_default=True,
-        help="What keeps the rows.",
-    ),
-    click.Option(
-        ["--dataset"], default="", metavar="PROJECT.DATASET", help="Of tables in BigQuery."
-    ),
-    click.Option(
-        ["--staging"],
-        default="",
-        metavar="gs://BUCKET/PREFIX",
-        help="Where files wait for BigQuery to load them.",
-    ),
     click.Option(
         ["--arize_url"],
         default="",
@@ -219,7 +196,7 @@ def run_options(parameters: dict[str, Any], beam_args: Sequence[str]) -> RunOpti
     """
     _check_beam_args(beam_args)
     _check_input(parameters)
-    _check_tables(parameters)
+    check_place(parameters)
     if parameters["workers"] > 1 and beam_args:
         raise click.UsageError(
             "--workers is for this machine, and other runners have options of their own; drop it, "
@@ -265,27 +242,6 @@ def _check_input(parameters: dict[str, Any]) -> None:
         raise click.UsageError("--exit_when_idle and --workers are not for --streaming; drop them")
     if parameters["exit_when_idle"] is not None and not (parameters["follow"] or subscription):
         raise click.UsageError("--exit_when_idle needs --follow: other runs end by themselves")
-
-
-def _check_tables(parameters: dict[str, Any]) -> None:
-    dataset, staging = parameters["dataset"], parameters["staging"]
-    if parameters["tables"] != "bigquery":
-        if dataset or staging:
-            flag = "--dataset" if dataset else "--staging"
-            raise click.UsageError(f"{flag} is for --tables bigquery; add that, or drop {flag}")
-        return
-    if not dataset:
-        raise click.UsageError("--tables bigquery needs a --dataset, as in my-project.my_dataset")
-    if not _DATASET.fullmatch(dataset):
-        raise click.UsageError(
-            f"--dataset: {dataset} is not of the form PROJECT.DATASET, as in my-project.my_dataset"
-        )
-    if not staging:
-        raise click.UsageError(
-            "--tables bigquery needs --staging gs://BUCKET/PREFIX: its load jobs read files there"
-        )
-    if not _FOLDER.fullmatch(staging):
-        raise click.UsageError(f"--staging: {staging} is not of the form gs://BUCKET/PREFIX")
 
 
 def _check_beam_args(words: Sequence[str]) -> None:

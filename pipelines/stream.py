@@ -12,7 +12,7 @@ from extractors import Extractors
 from pipelines.committer import CommitFiles
 from pipelines.extract import ExtractRows
 from pipelines.failures import FAILURES, PARKED, WriteMessages
-from pipelines.graph import destination, outboxes, push_arguments
+from pipelines.graph import outboxes, push_arguments
 from pipelines.options import RunOptions
 from pipelines.push import PushToArize
 from pipelines.shuffle import ShuffleRows, WriteRows
@@ -47,7 +47,7 @@ def build_stream(
     extracted.failures | "WriteFailures" >> WriteMessages(options.home, FAILURES, FAILURES_SECONDS)
     extracted.parked | "WriteParked" >> WriteMessages(options.home, PARKED, FAILURES_SECONDS)
     pushed = {table_of(item).name for item in extractors.values() if item.pushed}
-    tables = destination(options)
+    tables = options.open()
     committed = (
         extracted.rows
         | "WriteRows" >> WriteRows(tables, pushed)

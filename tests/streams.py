@@ -15,7 +15,6 @@ from apache_beam.utils.timestamp import Timestamp
 from support import NOW, Home, packed, scored
 
 from extractors import load_extractors
-from pipelines.graph import destination
 from pipelines.metrics import Counts, counts
 from pipelines.options import RunOptions, parse_run
 from pipelines.stream import build_stream
@@ -57,7 +56,7 @@ class Subscription:
         """Run the graph until the subscription is drained, after some `damage` to the tables."""
         options = options_of(home, *(more or ("--no_arize",)))
         extractors = load_extractors(home.package)
-        tables = destination(options)
+        tables = options.open()
         tables.prepare(extractors.values())
         damage(tables)
         self.wait().stream.advance_watermark_to_infinity().advance_processing_time(INTERVAL + 1)

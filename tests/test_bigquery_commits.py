@@ -20,7 +20,6 @@ from support import PACKAGES, environment, packed, scored
 from test_commit import rows
 
 from extractors import load_extractors
-from pipelines.graph import destination
 from pipelines.options import parse_run
 from pipelines.outbox import Outbox
 from pipelines.receiver import ArizeReceiver
@@ -48,13 +47,13 @@ def receiver() -> Iterator[ArizeReceiver]:
 
 def prepared(home: InBigQuery) -> list[str]:
     """What a launch does with the tables."""
-    tables = destination(parse_run(home.arguments("--no_arize")))
+    tables = parse_run(home.arguments("--no_arize")).open()
     return tables.prepare(load_extractors(home.package).values())
 
 
 def test_writers_that_commit_the_same_files_at_once_load_them_once(home: InBigQuery) -> None:
     prepared(home)
-    twins = [destination(parse_run(home.arguments("--no_arize"))) for _ in range(4)]
+    twins = [parse_run(home.arguments("--no_arize")).open() for _ in range(4)]
     things = rows(["a", "b"]).drop_columns(["label"])
     with ThreadPoolExecutor(4) as pool, home.google.faults(polls=1):
         written = list(pool.map(lambda twin: twin.write_files(NAME, things).files, twins))
@@ -68,7 +67,7 @@ def test_writers_that_commit_the_same_files_at_once_load_them_once(home: InBigQu
 
 def test_a_commit_that_is_refused_is_made_at_the_next_start(home: InBigQuery) -> None:
     prepared(home)
-    tables = destination(parse_run(home.arguments("--no_arize")))
+    tables = parse_run(home.arguments("--no_arize")).open()
     files = tables.write_files(NAME, rows(["a"]).drop_columns(["label"])).files
     home.google.client.delete_table(f"{home.dataset}.scores")
     assert commit_or_keep(tables, NAME, files, Outbox(None)) is None
@@ -81,7 +80,7 @@ def test_a_commit_that_is_refused_is_made_at_the_next_start(home: InBigQuery) ->
 
 def test_an_entry_counts_once_its_job_has_loaded_its_files(home: InBigQuery) -> None:
     prepared(home)
-    tables, outbox = destination(parse_run(home.arguments("--no_arize"))), Outbox(home.folder)
+    tables, outbox = parse_run(home.arguments("--no_arize")).open(), Outbox(home.folder)
     files = tables.write_files(NAME, rows(["a"]).drop_columns(["label"])).files
     with home.google.faults(failures=["invalid"]), pytest.raises(ValueError, match="invalid"):
         tables.commit(NAME, files, outbox)

@@ -21,17 +21,17 @@ from pipelines.bigquery.staging import Staging
 from pipelines.commit import token_of
 from pipelines.files import ORDER, FileRef, Written, first_of_each_row, write_days
 from pipelines.ledger import SCHEMAS
-from pipelines.options import RunOptions
 from pipelines.outbox import Commit, Outbox
+from pipelines.place import Place
 
 
-def bigquery_tables(options: RunOptions) -> BigQueryTables:
-    """The tables that the options of a run name."""
+def bigquery_tables(place: Place) -> BigQueryTables:
+    """The tables that a place names."""
     return BigQueryTables(
-        options.home,
-        Dataset.parse(options.dataset),
-        Staging(options.staging.rstrip("/")),
-        options.commit_interval if options.follows else None,
+        place.home,
+        Dataset.parse(place.dataset),
+        Staging(place.staging.rstrip("/")),
+        place.interval,
     )
 
 

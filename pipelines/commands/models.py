@@ -1,0 +1,39 @@
+"""`weighbridge models`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from pipelines.commands.terminal import console
+from pipelines.options import PACKAGE
+
+
+@click.command(params=[PACKAGE])
+@click.argument("model", required=False)
+@click.option("--check", is_flag=True, help="Run the golden cases; exit 1 if one differs.")
+@click.option("--write_golden", is_flag=True, help="Write the rows of the golden cases anew.")
+@click.option(
+    "--golden",
+    type=click.Path(file_okay=False, path_type=Path),
+    default="tests/golden",
+    show_default=True,
+    help="Folder of the golden cases, <model>/<case>/envelope.json.",
+)
+def models(
+    model: str | None, extractors_package: str, check: bool, write_golden: bool, golden: Path
+) -> None:
+    """Show the registered models: kinds, tables, columns and what Arize sees in them."""
+    from extractors import load_extractors
+    from pipelines.render import check_golden, print_models
+
+    extractors = load_extractors(extractors_package)
+    if model is not None and model not in {model_id for model_id, _ in extractors}:
+        known = ", ".join(sorted({model_id for model_id, _ in extractors}))
+        raise click.UsageError(f"no model {model} is registered in {extractors_package}: {known}")
+    if check or write_golden:
+        if not check_golden(console, extractors, golden, model, write=write_golden):
+            raise click.exceptions.Exit(1)
+    else:
+        print_models(console, extractors, model)
