@@ -7,13 +7,11 @@ from collections.abc import Awaitable, Callable, Collection
 from typing import TypeAlias
 
 from weighbridge.attached import current
-from weighbridge.exchange import Exchange, Message
+from weighbridge.exchange import Exchange, Message, Receive, Send
 from weighbridge.log import log_once
 from weighbridge.model_of import ModelOf, Scope, from_path
 from weighbridge.publisher import EnvelopePublisher
 
-Receive: TypeAlias = Callable[[], Awaitable[Message]]
-Send: TypeAlias = Callable[[Message], Awaitable[None]]
 ASGIApp: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 _SHUT_DOWN = ("lifespan.shutdown.complete", "lifespan.shutdown.failed")
@@ -67,27 +65,25 @@ class CaptureMiddleware:
         if scope.get("type") == "lifespan":
             await self.app(scope, receive, self._closing(send))
             return
-        exchange = self._exchange(scope)
+        exchange = self._exchange(scope, receive, send)
         if exchange is None:
             await self.app(scope, receive, send)
             return
         token = current.set(exchange)
         try:
-            await self.app(
-                scope, _watched_receive(exchange, receive), _watched_send(exchange, send)
-            )
+            await self.app(scope, exchange.receive, exchange.send)
         except BaseException as error:
-            _finish(exchange, error)
+            exchange.finish(error)
             raise
         else:
-            _finish(exchange)
+            exchange.finish()
         finally:
             try:  # noqa: SIM105  # suppress() would cost each request some more
                 current.reset(token)
             except ValueError:  # a coroutine may be closed from another context
                 pass
 
-    def _exchange(self, scope: Scope) -> Exchange | None:
+    def _exchange(self, scope: Scope, receive: Receive, send: Send) -> Exchange | None:
         try:
             if scope["type"] != "http" or scope["method"] not in self._methods:
                 return None
@@ -99,7 +95,9 @@ class CaptureMiddleware:
                 named = self._version
                 version = named if isinstance(named, str) else named(scope) or ""
             key = None if self._sampling_key is None else self._sampling_key(scope)
-            return Exchange(self._publisher, name, version, key, self._id_header, scope)
+            return Exchange(
+                self._publisher, name, version, key, self._id_header, scope, receive, send
+            )
         except Exception as error:
             log_once("record", error)
             return None
@@ -116,51 +114,3 @@ class CaptureMiddleware:
             await send(message)
 
         return watched
-
-
-def _watched_send(exchange: Exchange, send: Send) -> Send:
-    async def watched(message: Message) -> None:
-        if exchange.done:
-            await send(message)
-            return
-        last, kind = False, ""
-        try:
-            kind = message["type"]
-            last = exchange.leaving(message)
-            if kind == "http.response.start":
-                message = exchange.with_id(message)
-        except Exception as error:
-            log_once("record", error)
-        try:
-            await send(message)
-        except OSError:
-            # Of other messages it may mean that a file is not there.
-            if kind in ("http.response.start", "http.response.body"):
-                exchange.client_gone()
-            raise
-        if last:
-            _finish(exchange)
-
-    return watched
-
-
-def _watched_receive(exchange: Exchange, receive: Receive) -> Receive:
-    async def watched() -> Message:
-        message = await receive()
-        if not exchange.done:
-            try:
-                exchange.arrived(message)
-            except Exception as error:
-                log_once("record", error)
-        return message
-
-    return watched
-
-
-def _finish(exchange: Exchange, error: BaseException | None = None) -> None:
-    if not exchange.done:
-        exchange.done = True
-        try:
-            exchange.capture(error)
-        except Exception as failure:
-            log_once("record", failure)

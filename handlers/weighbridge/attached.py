@@ -9,6 +9,8 @@ from typing import Any
 class Attached:
     """Of one request. `context` is None once the envelope has been handed over."""
 
+    __slots__ = ("context", "model_id", "model_version", "sampling_key")
+
     context: dict[str, Any] | None
     model_id: str
     model_version: str

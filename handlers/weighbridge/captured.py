@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from contextlib import suppress
 from typing import Any, Final, TypeAlias
 
 import orjson
@@ -32,17 +31,16 @@ NEVER_CAPTURED = frozenset(
         "x-goog-api-key",
     ]
 )
-_BETWEEN = b"\n"
+_BETWEEN, _BETWEEN_TEXT = b"\n", "\n"
 """Stands in no header; and where it does, one is found too many."""
-_CONTENT_TYPE = ("content-type", b"content-type")
-_CONTENT_ENCODING = ("content-encoding", b"content-encoding")
 CONTEXT_BYTES = 1024
 """What an object as context is taken to have until it is encoded."""
 Headers: TypeAlias = Mapping[str, str] | Iterable[tuple[bytes, bytes]]
 """By name, or as ASGI has them."""
-Flat: TypeAlias = tuple[Any, ...]
-"""Names and values in turn: Python keeps such short tuples for reuse, so that its garbage collector
-does not count them and interrupts the service for lists and dictionaries of its own only."""
+Flat: TypeAlias = bytes | str | tuple[Any, ...]
+"""Names and values in turn, joined by `_BETWEEN`. Python's garbage collector does not count bytes
+and text, and so interrupts the service for lists and dictionaries of its own only. A tuple where a
+value holds what is put between."""
 Captured: TypeAlias = tuple[
     int,  # sequence
     str,  # model_id
@@ -64,10 +62,12 @@ Captured: TypeAlias = tuple[
 """One envelope on its way: a bare tuple, as one with names takes four times as long to make."""
 MODEL: Final = 1
 HEADERS: Final = 9
+ATTRIBUTES: Final = 10
 CONTEXT: Final = 13
 CUT: Final = 14
 SIZE: Final = 15
 PackKey: TypeAlias = tuple[str, ...]
+_NOTHING = b"{}"
 
 
 def allowed_names(names: Iterable[str]) -> frozenset[str | bytes]:
@@ -87,41 +87,44 @@ def kept_headers(headers: Headers, allowed: Collection[str | bytes]) -> tuple[Fl
 
     They are copied, as the service may go on using its own.
     """
-    kept: list[Any] = []
-    size = 0
     if type(headers) is list:  # ASGI's, names in lower case
+        parts: list[Any] = []
         for pair in headers:
             if pair[0] in allowed:
-                name, value = pair
-                size += len(name) + len(value)
-                kept += pair
-        return tuple(kept), size
+                parts += pair
+        try:
+            joined = _BETWEEN.join(parts)
+        except TypeError:  # some are no bytes
+            joined = _BETWEEN * len(parts)
+        if joined.count(_BETWEEN) < (len(parts) or 1):
+            return joined, len(joined)
     pairs: Any = headers.items() if isinstance(headers, Mapping) else headers
+    kept: list[Any] = []
     for name, value in pairs:
         name = name.lower()
         if name in allowed:
-            size += len(name) + len(value)
             kept += (name, value)
-    return tuple(kept), size
+    return tuple(kept), sum(map(len, kept))
 
 
 def flat(attributes: Mapping[str, str]) -> tuple[Flat, int]:
     """A copy of attributes, and how long they are; TypeError if one is no text."""
-    # By way of a list, as a tuple made from an iterator is none of those that are reused.
-    parts = tuple([part for item in attributes.items() for part in item])
-    return parts, len("".join(parts))
+    parts = [part for item in attributes.items() for part in item]
+    joined = _BETWEEN_TEXT.join(parts)
+    if joined.count(_BETWEEN_TEXT) < len(parts):
+        return joined, len(joined)
+    return tuple(parts), len(joined)
 
 
-def pack_key(captured: Captured) -> PackKey:
-    """What all envelopes of one pack have in common."""
-    content_type = content_encoding = ""
-    kept = captured[HEADERS]
-    for name, value in zip(kept[::2], kept[1::2]):
-        if name in _CONTENT_TYPE:
-            content_type = _text(value)
-        elif name in _CONTENT_ENCODING:
-            content_encoding = _text(value)
-    return (*captured[1:6], content_type, content_encoding)
+def described(captured: Captured) -> tuple[PackKey, bytes, bytes]:
+    """What all envelopes of one pack have in common; its headers and its attributes as JSON."""
+    headers, attributes = captured[HEADERS], captured[ATTRIBUTES]
+    if not headers:
+        key: PackKey = (*captured[1:6], "", "")
+        return key, _NOTHING, _json_object(attributes) if attributes else _NOTHING
+    pairs = _pairs(headers)
+    key = (*captured[1:6], pairs.get("content-type", ""), pairs.get("content-encoding", ""))
+    return key, orjson.dumps(pairs), _json_object(attributes) if attributes else _NOTHING
 
 
 def with_json(captured: Captured, limit: int) -> Captured:
@@ -130,18 +133,24 @@ def with_json(captured: Captured, limit: int) -> Captured:
     return (*captured[:CONTEXT], data, captured[CUT] | lost, *captured[SIZE:])
 
 
-def batch_of(publisher_id: str, key: PackKey, envelopes: list[Captured]) -> Batch:
-    """Envelopes of one `pack_key` as one batch.
+def batch_of(
+    publisher_id: str,
+    key: PackKey,
+    envelopes: list[Captured],
+    headers: list[bytes],
+    attributes: list[bytes],
+) -> Batch:
+    """Envelopes of one key as one batch.
 
     Args:
         publisher_id: whose they are.
-        key: the `pack_key` of all.
+        key: what `described` said of all of them.
         envelopes: in the order of their capture, with contexts that are bytes.
+        headers: of each, as JSON.
+        attributes: of each, as JSON.
     """
     columns = list(zip(*envelopes))
-    times, statuses, latencies, headers, attributes, requests, responses, contexts, cuts = columns[
-        6:SIZE
-    ]
+    times, statuses, latencies, _, _, requests, responses, contexts, cuts = columns[6:SIZE]
     model_id, model_version, kind, response_type, response_encoding, content_type, encoding = key
     sequences = columns[0]
     first = sequences[0]
@@ -162,8 +171,8 @@ def batch_of(publisher_id: str, key: PackKey, envelopes: list[Captured]) -> Batc
         "event_time": [time // 1000 for time in times],
         "status": statuses,
         "latency_us": latencies,
-        "headers": [_json_object(parts) if parts else b"{}" for parts in headers],
-        "attributes": [_json_object(parts) if parts else b"{}" for parts in attributes],
+        "headers": headers,
+        "attributes": attributes,
         "request": requests,
         "response": responses,
         "context": contexts,
@@ -171,13 +180,17 @@ def batch_of(publisher_id: str, key: PackKey, envelopes: list[Captured]) -> Batc
     }
 
 
-def _json_object(parts: Flat) -> bytes:
-    texts: list[str] = []
-    with suppress(TypeError):  # some are no bytes
-        texts = _BETWEEN.join(parts).decode("latin-1").split("\n")
-    if len(texts) != len(parts):
-        texts = [_text(part) for part in parts]
-    return orjson.dumps(dict(zip(texts[::2], texts[1::2])))
+def _json_object(joined: Flat) -> bytes:
+    return orjson.dumps(_pairs(joined))
+
+
+def _pairs(joined: Flat) -> dict[str, str]:
+    if type(joined) is tuple:
+        texts = [_text(part) for part in joined]
+    else:
+        text = joined if type(joined) is str else joined.decode("latin-1")  # type: ignore[union-attr]
+        texts = text.split(_BETWEEN_TEXT)
+    return dict(zip(texts[::2], texts[1::2]))
 
 
 def _text(value: Any) -> str:

@@ -2,61 +2,39 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping
+from time import perf_counter_ns
 from typing import Any, TypeAlias
 
 from weighbridge.attached import Attached
+from weighbridge.log import log_once
 from weighbridge.model_of import Scope, model_id_of
+from weighbridge.passing import Body, seen, taken
 from weighbridge.publisher import EnvelopePublisher
 from weighbridge.wire import CUT_REQUEST, CUT_RESPONSE
 
 Message: TypeAlias = MutableMapping[str, Any]
+Receive: TypeAlias = Callable[[], Awaitable[Message]]
+Send: TypeAlias = Callable[[Message], Awaitable[None]]
 FAILED = 500
 CLIENT_GONE = 499
 """The status that proxies log for a client that did not wait; HTTP has none."""
-
-
-class Body:
-    """The bytes that pass, up to a limit."""
-
-    __slots__ = ("_bytes", "_room", "cut", "seen")
-
-    def __init__(self, limit: int) -> None:
-        self._bytes: bytes | bytearray = b""
-        self._room = limit
-        self.seen = 0
-        self.cut = False
-
-    def add(self, chunk: Any) -> None:
-        """Keep a chunk, or as much of it as there is room for."""
-        if type(chunk) is not bytes:
-            try:
-                chunk = memoryview(chunk).tobytes()
-            except TypeError:
-                self.cut = True
-                raise
-        size = len(chunk)
-        self.seen += size
-        if size > self._room:
-            self.cut = True
-            chunk = chunk[: self._room]
-        self._room -= len(chunk)
-        if not self._bytes:
-            self._bytes = chunk  # most bodies are one chunk, and are not copied
-        elif chunk:
-            if type(self._bytes) is bytes:
-                self._bytes = bytearray(self._bytes)
-            self._bytes += chunk
-
-    def take(self) -> bytes:
-        """What was kept; it is not kept any longer."""
-        kept, self._bytes = self._bytes, b""
-        return kept if type(kept) is bytes else bytes(kept)
+_SENT_BY_SERVER = ("http.response.pathsend", "http.response.zerocopysend")
+_BY_MESSAGES = ("http.response.start", "http.response.body")
 
 
 class Exchange(Attached):
-    """Records what passes, and hands it to the publisher once."""
+    """Passes messages between server and app, records them, and hands them over once.
+
+    `receive` and `send` are what the app is given.
+    """
+
+    # Without a dictionary: a request makes one of these, and none of its parts by itself.
+    __slots__ = (
+        "_body_ended", "_envelope_id", "_gone", "_headers", "_http_version", "_id_header",
+        "_publisher", "_receive", "_request", "_request_ended", "_response", "_response_encoding",
+        "_response_length", "_response_type", "_send", "_started", "_status", "_trailers", "done",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -66,49 +44,89 @@ class Exchange(Attached):
         sampling_key: str | None,
         id_header: bytes | None,
         scope: Scope,
+        receive: Receive,
+        send: Send,
     ) -> None:
-        self._started = time.perf_counter_ns()
+        self._started = perf_counter_ns()
         self._publisher = publisher
         self.context = {}
         self.model_id, self.model_version = model_id, model_version
         self.sampling_key = sampling_key
         self._headers = list(scope["headers"])  # the app may change its own
         self._http_version = scope.get("http_version")
-        limit = publisher.max_body_bytes + 1  # by the one more the publisher sees what to shorten
-        self._request = Body(limit)
-        self._request_ended = False
-        self._response = Body(limit)
+        self._receive, self._send = receive, send
+        # Bytes as long as a body is one chunk of them.
+        self._request: bytes | Body = b""
+        self._response: bytes | Body = b""
         self._response_type = self._response_encoding = self._response_length = ""
         self._status: int | None = None
-        self._body_ended = self._trailers = False
-        self._gone = False
+        self._request_ended = self._body_ended = self._trailers = self._gone = False
         self._id_header = id_header
         self._envelope_id: str | None = None
         self.done = False
 
-    def arrived(self, message: Message) -> None:
-        """Note what the server hands to the app."""
+    async def receive(self) -> Message:
+        """The next message of the server."""
+        message = await self._receive()
+        if not self.done:
+            try:
+                self._arrived(message)
+            except Exception as error:
+                log_once("record", error)
+        return message
+
+    async def send(self, message: Message) -> None:
+        """Hand a message of the app to the server."""
+        if self.done:
+            await self._send(message)
+            return
+        last, kind = False, ""
+        try:
+            kind = message["type"]
+            if kind == "http.response.body":
+                self._body_ended = not message.get("more_body", False)
+                self._response = self._with(self._response, message.get("body", b""))
+                last = self._body_ended and not self._trailers
+            elif kind == "http.response.start":
+                message = self._started_with(message)
+            else:
+                last = self._leaving(kind, message)
+        except Exception as error:
+            log_once("record", error)
+        try:
+            await self._send(message)
+        except OSError:
+            # Of other messages it may mean that a file is not there.
+            if kind in _BY_MESSAGES:
+                self._gone = True
+            raise
+        if last:
+            self.finish()
+
+    def finish(self, error: BaseException | None = None) -> None:
+        """Hand the envelope over, once; `error` is what the app raised."""
+        if not self.done:
+            self.done = True
+            try:
+                self._capture(error)
+            except Exception as failure:
+                log_once("record", failure)
+
+    def _arrived(self, message: Message) -> None:
         kind = message["type"]
         if kind == "http.request":
             self._request_ended = not message.get("more_body", False)
-            self._request.add(message.get("body", b""))
+            self._request = self._with(self._request, message.get("body", b""))
         # Behind the answer a disconnect says only that the exchange is over.
         elif kind == "http.disconnect" and not self._ended():
             self._gone = True
 
-    def leaving(self, message: Message) -> bool:
-        """Note what the app hands to the server, and tell whether the answer ends with it."""
-        kind = message["type"]
-        if kind == "http.response.start":
-            self._status = int(message["status"])
-            self._trailers = bool(message.get("trailers", False))
-            self._describe_response(message.get("headers", ()))
-        elif kind == "http.response.body":
-            self._body_ended = not message.get("more_body", False)
-            self._response.add(message.get("body", b""))
-        elif kind in ("http.response.pathsend", "http.response.zerocopysend"):
+    def _leaving(self, kind: str, message: Message) -> bool:
+        """Note another message of the answer, and tell whether the answer ends with it."""
+        if kind in _SENT_BY_SERVER:
             # The server reads the file by itself: its bytes do not pass.
             self._body_ended = not message.get("more_body", False)
+            self._response = self._as_body(self._response)
             self._response.cut = True
         elif kind == "http.response.trailers":
             self._trailers = bool(message.get("more_trailers", False))
@@ -117,62 +135,33 @@ class Exchange(Attached):
     def _ended(self) -> bool:
         return self._body_ended and not self._trailers
 
-    def with_id(self, message: Message) -> Message:
-        """The start of the answer with the envelope's id among its headers."""
-        headers = message.get("headers", [])
+    def _with(self, body: bytes | Body, chunk: Any) -> bytes | Body:
+        """A body and one more chunk; of a single one the publisher sees whether it is too long."""
+        if body == b"" and type(chunk) is bytes:
+            return chunk
+        body = self._as_body(body)
+        try:
+            body.add(chunk)
+        except TypeError as error:  # it is marked as cut
+            log_once("record", error)
+        return body
+
+    def _as_body(self, body: bytes | Body) -> Body:
+        if isinstance(body, Body):
+            return body
+        # By the one more the publisher sees what to shorten.
+        fresh = Body(self._publisher.max_body_bytes + 1)
+        fresh.add(body)
+        return fresh
+
+    def _started_with(self, message: Message) -> Message:
+        """Note the start of the answer; the message with the envelope's id among its headers."""
+        self._status = int(message["status"])
+        self._trailers = bool(message.get("trailers", False))
+        headers = message.get("headers", ())
         # An iterator can be read once only, and that is for the server.
-        if self._id_header is None or not isinstance(headers, (list, tuple)):
-            return message
-        if self._envelope_id is None:
-            self._envelope_id = self._publisher.reserve()
-        return {**message, "headers": [*headers, (self._id_header, self._envelope_id.encode())]}
-
-    def client_gone(self) -> None:
-        """Note that the server could not send."""
-        self._gone = True
-
-    def capture(self, error: BaseException | None = None) -> None:
-        """Hand the envelope over; `error` is what the app raised before its answer was complete."""
-        latency = time.perf_counter_ns() - self._started
-        attributes = self._attributes(error)
-        name = str(self.model_id)
-        model_id = model_id_of(name)
-        if model_id != name:
-            attributes["model-name"] = name
-        started = self._status is not None
-        answered = started and self._has_answered(error)
-        status = self._status if answered else CLIENT_GONE if self._gone else FAILED
-        cut = 0
-        if self._request.cut or not self._request_complete():
-            cut |= CUT_REQUEST
-        if started and (self._response.cut or not answered):
-            cut |= CUT_RESPONSE
-        self._publisher.capture(
-            model_id,
-            self._request.take(),
-            self._response.take() if started else None,
-            context=self.take_context(),
-            model_version=str(self.model_version),
-            status=status,
-            latency_us=latency // 1000,
-            headers=self._headers,
-            attributes=attributes,
-            sampling_key=self.sampling_key,
-            response_type=self._response_type,
-            response_encoding=self._response_encoding,
-            cut=cut,
-            envelope_id=self._envelope_id,
-        )
-
-    def _has_answered(self, error: BaseException | None) -> bool:
-        if self._gone:  # frameworks end a stream in good order when nobody listens any more
-            return self._body_ended and self._response_length == str(self._response.seen)
-        # An app that announced trailers and sends none has answered all the same.
-        return self._body_ended and (error is None or not self._trailers)
-
-    def _describe_response(self, headers: Any) -> None:
         if not isinstance(headers, (list, tuple)):
-            return
+            return message
         for name, value in headers:
             name = name.lower()
             if name == b"content-type":
@@ -183,6 +172,50 @@ class Exchange(Attached):
                 self._response_encoding = value.decode("latin-1")
             elif name == self._id_header:
                 self._id_header = None  # the app says it itself
+        if self._id_header is None:
+            return message
+        if self._envelope_id is None:
+            self._envelope_id = self._publisher.reserve()
+        return {**message, "headers": [*headers, (self._id_header, self._envelope_id.encode())]}
+
+    def _capture(self, error: BaseException | None) -> None:
+        latency = perf_counter_ns() - self._started
+        model_id = name = str(self.model_id)
+        attributes = self._attributes(error)
+        if (spelled := model_id_of(name)) != name:
+            model_id = spelled
+            attributes["model-name"] = name
+        started = self._status is not None
+        answered = started and self._has_answered(error)
+        cut = 0
+        request, response = self._request, self._response
+        if (isinstance(request, Body) and request.cut) or not self._request_complete():
+            cut |= CUT_REQUEST
+        if started and ((isinstance(response, Body) and response.cut) or not answered):
+            cut |= CUT_RESPONSE
+        self._publisher.capture(
+            model_id,
+            taken(request),
+            taken(response) if started else None,
+            context=self.take_context(),
+            model_version=str(self.model_version),
+            status=self._status if answered else CLIENT_GONE if self._gone else FAILED,
+            latency_us=latency // 1000,
+            headers=self._headers,
+            attributes=attributes,
+            sampling_key=self.sampling_key,
+            response_type=self._response_type,
+            response_encoding=self._response_encoding,
+            cut=cut,
+            envelope_id=self._envelope_id,
+        )
+        self._request = self._response = b""  # nothing here keeps them any longer
+
+    def _has_answered(self, error: BaseException | None) -> bool:
+        if self._gone:  # frameworks end a stream in good order when nobody listens any more
+            return self._body_ended and self._response_length == str(seen(self._response))
+        # An app that announced trailers and sends none has answered all the same.
+        return self._body_ended and (error is None or not self._trailers)
 
     def _attributes(self, error: BaseException | None) -> dict[str, str]:
         attributes = {}
@@ -200,7 +233,7 @@ class Exchange(Attached):
             return True
         length = self._request_header(b"content-length")
         if length is not None:
-            return length == str(self._request.seen)
+            return length == str(seen(self._request))
         # In HTTP/1 a request has a body only if a header says so.
         chunked = self._request_header(b"transfer-encoding") is not None
         return str(self._http_version).startswith("1") and not chunked

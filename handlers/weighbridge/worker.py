@@ -14,7 +14,7 @@ from weighbridge.captured import (
     Captured,
     PackKey,
     batch_of,
-    pack_key,
+    described,
     with_json,
 )
 from weighbridge.counts import Counts
@@ -34,12 +34,22 @@ CLOSING_POLL_SECONDS = 0.005
 class _Open:
     """A pack that may still get more."""
 
-    __slots__ = ("envelopes", "since", "size")
+    __slots__ = ("attributes", "envelopes", "headers", "since", "size")
 
     def __init__(self, since: float) -> None:
         self.envelopes: list[Captured] = []
+        # As JSON, one of each envelope.
+        self.headers: list[bytes] = []
+        self.attributes: list[bytes] = []
         self.size = 0
         self.since = since
+
+    def part(self, start: int, stop: int) -> _Open:
+        """Some of its envelopes."""
+        some = _Open(self.since)
+        for name in ("envelopes", "headers", "attributes"):
+            setattr(some, name, getattr(self, name)[start:stop])
+        return some
 
 
 class Worker:
@@ -157,36 +167,39 @@ class Worker:
                     # Now, as packs are bounded by the bytes that it turns out to have.
                     captured = with_json(captured, self._max_body_bytes)
                     size += len(captured[CONTEXT] or b"")
-                key = pack_key(captured)
+                key, headers, attributes = described(captured)
                 waiting = self._open.get(key)
             except Exception as error:  # a header that is a list, …
                 self._unpackable(captured, error)
                 continue
             if waiting is not None and waiting.size + size > PACK_BYTES:
-                self._pack(delivery, key, self._open.pop(key).envelopes)
+                self._pack(delivery, key, self._open.pop(key))
                 waiting = None
             if waiting is None:
                 waiting = self._open[key] = _Open(now)
             waiting.envelopes.append(captured)
+            waiting.headers.append(headers)
+            waiting.attributes.append(attributes)
             waiting.size += size
             if len(waiting.envelopes) == PACK_ENVELOPES:
-                self._pack(delivery, key, self._open.pop(key).envelopes)
+                self._pack(delivery, key, self._open.pop(key))
 
     def _pack_open(self, delivery: Delivery, urgent: bool) -> None:
         now = time.monotonic()
         for key, waiting in list(self._open.items()):
             if urgent or now - waiting.since >= self._linger:
-                self._pack(delivery, key, self._open.pop(key).envelopes)
+                self._pack(delivery, key, self._open.pop(key))
 
-    def _pack(self, delivery: Delivery, key: PackKey, envelopes: list[Captured]) -> None:
+    def _pack(self, delivery: Delivery, key: PackKey, closed: _Open) -> None:
+        envelopes = closed.envelopes
         try:
-            batch = batch_of(self._publisher_id, key, envelopes)
+            batch = batch_of(self._publisher_id, key, envelopes, closed.headers, closed.attributes)
             message = pack(batch)
         except Exception as error:  # a status that is no int, half a surrogate pair, …
             if len(envelopes) > 1:
                 half = len(envelopes) // 2
-                self._pack(delivery, key, envelopes[:half])
-                self._pack(delivery, key, envelopes[half:])
+                self._pack(delivery, key, closed.part(0, half))
+                self._pack(delivery, key, closed.part(half, len(envelopes)))
                 return
             self._unpackable(envelopes[0], error)
             return
