@@ -4,54 +4,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NoReturn
 
 import click
 
+from pipelines.config.environment import Environment
+from pipelines.config.options import CONFIG_PARAMETERS, environment
 from pipelines.place import PLACE_PARAMETERS, Place, check_place
+from pipelines.units import Duration, Size
 
 DEFAULT_PACKAGE = "extractors"
-_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _SUBSCRIPTION = re.compile(r"projects/[^/]+/subscriptions/[^/]+")
 _FLAG = re.compile(r"--([A-Za-z][\w-]*)(=.*)?", re.DOTALL)
-
-
-class Duration(click.ParamType[float, str]):
-    """A time span such as 30s, 5m or 2h, as seconds."""
-
-    name = "duration"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, context: click.Context | None
-    ) -> float:
-        """Seconds of a text; numbers stay what they are."""
-        if isinstance(value, (int, float)):
-            return float(value)
-        found = re.fullmatch(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)", value.strip())
-        if not found:
-            self.fail(f"{value!r} is no time span; write 30s, 5m, 2h or 1d", param, context)
-        return float(found[1]) * _UNITS[found[2]]
-
-
-class Size(click.ParamType[int, str]):
-    """A number of bytes such as 500MB or 10GB."""
-
-    name = "size"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, context: click.Context | None
-    ) -> int:
-        """Bytes of a text; numbers stay what they are."""
-        if isinstance(value, int):
-            return value
-        found = re.fullmatch(r"(\d+)([KMGT]?)B?", value.strip(), re.IGNORECASE)
-        if not found:
-            self.fail(f"{value!r} is no size; write 500MB or 10GB", param, context)
-        power: int = " KMGT".index(found[2].upper() or " ")
-        return int(found[1]) * int(1000**power)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +40,7 @@ class RunOptions(Place):
     max_envelope_bytes: int
     workers: int
     beam_args: tuple[str, ...] = ()
+    environment: Environment = field(default_factory=Environment)
 
     @property
     def follows(self) -> bool:
@@ -207,16 +175,18 @@ def run_options(parameters: dict[str, Any], beam_args: Sequence[str]) -> RunOpti
     if parameters["commit_interval"] is None:
         often = parameters["tables"] == "iceberg" and not parameters["streaming"]
         parameters["commit_interval"] = 5.0 if often else 300.0
-    return RunOptions(**parameters, beam_args=tuple(beam_args))
+    return RunOptions(**parameters, beam_args=tuple(beam_args), environment=environment())
 
 
 def parse_run(argv: Sequence[str]) -> RunOptions:
-    """The options of a run, as the command line takes them.
+    """The options of a run, as the command line and `weighbridge.toml` give them.
 
     Raises:
         click.UsageError: anything wrong with them.
+        ConfigurationError: anything wrong with the file.
     """
-    command = click.Command("run", params=RUN_PARAMETERS, context_settings=RUN_SETTINGS)
+    parameters = [*RUN_PARAMETERS, *CONFIG_PARAMETERS]
+    command = click.Command("run", params=parameters, context_settings=RUN_SETTINGS)
     with command.make_context("weighbridge run", normalized(argv)) as context:
         return run_options(context.params, context.args)
 

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from pipelines.commands.terminal import console, errors
-from pipelines.options import Duration
+from pipelines.units import Duration
 
 
 @click.group()
