@@ -18,6 +18,7 @@ DEMO = [
     "uvicorn>=0.29",
     "uvloop>=0.19; sys_platform != 'win32'",
 ]
+SECRETS = ["google-cloud-secret-manager>=2.20"]
 TEST = [
     # One minor version: tests/bqemulator_child.py reaches into it.
     "bqemulator>=1.4,<1.5",
@@ -69,6 +70,11 @@ setup(
         "rich>=13",
         "zstandard>=0.22",
     ],
-    extras_require={"bigquery": BIGQUERY, "demo": DEMO, "test": [*TEST, *BIGQUERY, *DEMO]},
+    extras_require={
+        "bigquery": BIGQUERY,
+        "demo": DEMO,
+        "secrets": SECRETS,
+        "test": [*TEST, *BIGQUERY, *DEMO, *SECRETS],
+    },
     entry_points={"console_scripts": ["weighbridge=pipelines.cli:main"]},
 )

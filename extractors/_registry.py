@@ -16,7 +16,7 @@ from pathlib import Path
 from types import MappingProxyType, ModuleType
 from typing import Any, TypeVar
 
-from schemas.arize import ModelType, check_columns, check_model_type
+from schemas.arize import ModelType, check_columns, check_model_type, check_settings
 from schemas.buffer import RowShape
 from schemas.errors import ConfigurationError, DuplicateModelIdError, InvalidExtractorError
 from schemas.row import Row
@@ -186,6 +186,7 @@ def _checked(entries: list[Extractor]) -> Extractors:
             _check_importable(entry.function)
             found[key] = entry = _with_type(entry, found)
             check_columns(entry.shape().columns, entry.model_type, entry.kind)
+            check_settings(entry.settings, entry.model_type)
         except InvalidExtractorError as error:
             raise InvalidExtractorError(f"{entry.place}: {entry.model_id}: {error}") from None
     return MappingProxyType(found)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import logging
-import os
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from hashlib import blake2b
@@ -18,12 +17,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from extractors import Extractor
-from schemas import ConfigurationError
+from pipelines.secrets import Secret
+from pipelines.spaces import Space, space_named
+from schemas import ConfigurationError, RetriableError
 from schemas.arize import schema_fields, sdk_limits
 from schemas.arrow import CLASS_SCORES
 from schemas.columns import columns_of
 
-API_KEY, SPACE_ID = "ARIZE_API_KEY", "ARIZE_SPACE_ID"
 TIMEOUT_SECONDS = 30.0
 ATTEMPTS = 5
 BACKOFF_SECONDS = 0.5
@@ -42,13 +42,15 @@ _MODEL_TYPES = {
 
 @dataclass(frozen=True)
 class ArizeAccess:
-    """Where Arize is, and who we are. Pickles without the key, which stays in the environment.
+    """Where Arize is, and who we are. Pickles without ids and keys, only where these are.
 
     Args:
         url: "" for Arize's own address, else e.g. "http://127.0.0.1:8100" of a local receiver.
+        spaces: those that a file describes, by name; others are looked up in the environment.
     """
 
     url: str = ""
+    spaces: Mapping[str, Space] = field(default_factory=dict)
 
     def check(self, spaces: set[str]) -> None:
         """Fail at launch where something is missing.
@@ -62,19 +64,36 @@ class ArizeAccess:
                 raise ConfigurationError(
                     f"--arize_url: {self.url} is not of the form http://HOST:PORT or https://HOST"
                 )
-        names = [API_KEY, *(_space_variable(space) for space in sorted(spaces))]
-        missing = [name for name in names if not os.environ.get(name)]
+        missing = [secret.name for secret in self._secrets(spaces) if secret.missing]
         if missing:
             raise ConfigurationError(
                 f"set {' and '.join(missing)}, or run with --no_arize to fill the tables only"
             )
 
-    def space_id(self, space: str) -> str:
-        """Id of a space by its name."""
-        return os.environ[_space_variable(space)]
+    def resolve(self, spaces: set[str]) -> None:
+        """Fail at launch where a process like this one cannot read an id or a key.
 
-    def client(self) -> Any:
-        """The SDK's client for model data."""
+        Raises:
+            ConfigurationError: it is not there, or may not be read.
+            RetriableError: Secret Manager does not answer now.
+        """
+        for secret in self._secrets(spaces):
+            try:
+                secret.value()
+            except ConnectionError as error:
+                raise RetriableError(str(error)) from None
+
+    def _secrets(self, spaces: set[str]) -> list[Secret]:
+        """Keys first, each once."""
+        found = [self.space(name) for name in sorted(spaces)]
+        return list(dict.fromkeys([*(s.api_key for s in found), *(s.space_id for s in found)]))
+
+    def space(self, name: str) -> Space:
+        """A space by its name, "" for the default."""
+        return space_named(name, self.spaces)
+
+    def client(self, space: str = "") -> Any:
+        """The SDK's client for model data, with the key of a space."""
         from arize import ArizeClient
 
         # It prints each upload and each validation error to stdout, where our own report stands.
@@ -86,7 +105,7 @@ class ArizeAccess:
             address = {"api_host": parts.hostname, "api_scheme": parts.scheme}
             if parts.port:
                 address["api_port"] = parts.port
-        return ArizeClient(api_key=os.environ[API_KEY], **address).ml
+        return ArizeClient(api_key=self.space(space).api_key.value(), **address).ml
 
 
 class ArizeUnavailable(Exception):
@@ -147,11 +166,20 @@ class ArizeSender:
                        pc.less(time, pa.scalar(newest, time.type)))  # fmt: skip
         kept = rows.filter(fits)
         outside = rows.num_rows - kept.num_rows
-        rate = self._extractor.settings.arize_sample_rate
-        if rate < 1:
-            chosen = [_share(id_) < rate for id_ in kept["envelope_id"].to_pylist()]
+        rate, unit = self._extractor.settings.arize_sample_rate, self._sampling_unit()
+        if rate < 1 and unit:
+            chosen = [_share(id_) < rate for id_ in kept[unit].to_pylist()]
             kept = kept.filter(pa.array(chosen, pa.bool_()))
         return kept, outside, rows.num_rows - outside - kept.num_rows
+
+    def _sampling_unit(self) -> str:
+        """The column whose values are pushed or left out as a whole; "" pushes all."""
+        if self._extractor.settings.arize_sample_by == "prediction":
+            return "prediction_id"
+        # The envelope of an actual is another than that of its prediction, which must not miss it.
+        if self._extractor.kind == "actual":
+            return ""
+        return next((c.name for c in self._columns if c.role.kind == "group_id"), "envelope_id")
 
     def send(self, rows: pa.Table, model_version: str, sent: Sent) -> None:
         """Send rows of one model version, and add to `sent` what becomes of them, also on failure.
@@ -160,6 +188,11 @@ class ArizeSender:
             ArizeUnavailable: after the last attempt; some rows may have been taken.
             ConfigurationError: the key or the space is refused.
         """
+        most = self._extractor.settings.arize_batch_rows
+        if rows.num_rows > most:
+            for start in range(0, rows.num_rows, most):
+                self.send(rows.slice(start, most), model_version, sent)
+            return
         try:
             self._log(rows, model_version, sent)
             sent.rows += rows.num_rows
@@ -194,11 +227,11 @@ class ArizeSender:
         from arize.ml.types import Environments, ModelTypes
 
         if self._client is None:
-            self._client = self._access.client()
-        settings = self._extractor.settings
+            self._client = self._access.client(self._extractor.settings.arize_space)
+        space = self._access.space(self._extractor.settings.arize_space)
         try:
             response = self._client.log(
-                space_id=self._access.space_id(settings.arize_space),
+                space_id=space.space_id.value(),
                 model_name=self._extractor.model_id,
                 model_type=ModelTypes[_MODEL_TYPES[self._extractor.model_type]],
                 dataframe=frame,
@@ -208,8 +241,7 @@ class ArizeSender:
                 timeout=TIMEOUT_SECONDS,
             )
         except AuthenticationError:
-            variable = _space_variable(settings.arize_space)
-            raise ConfigurationError(f"Arize refuses {API_KEY} or {variable}") from None
+            raise ConfigurationError(f"Arize refuses {space.api_key} or {space.space_id}") from None
         except ValidationFailure as error:
             names = sorted({type(item).__name__ for item in error.errors})
             raise RowsRefused(f"the SDK's validation: {', '.join(names)}") from None
@@ -290,11 +322,7 @@ def _objects(column: pa.ChunkedArray) -> Any:
     return pd.Series(column.to_pylist(), dtype=object)
 
 
-def _space_variable(space: str) -> str:
-    return f"{SPACE_ID}_{space.upper().replace('-', '_')}" if space else SPACE_ID
-
-
-def _share(envelope_id: str) -> float:
-    """A number in [0, 1) that belongs to the envelope, wherever it is computed."""
-    digest = blake2b(envelope_id.encode(), digest_size=8).digest()
+def _share(name: str) -> float:
+    """A number in [0, 1) that belongs to what is sampled as a whole, wherever it is computed."""
+    digest = blake2b(name.encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") / 2**64

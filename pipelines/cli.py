@@ -10,11 +10,13 @@ from collections.abc import Sequence
 import click
 
 from pipelines.commands.actuals import actuals
+from pipelines.commands.config import config
 from pipelines.commands.demo import demo
 from pipelines.commands.models import models
 from pipelines.commands.run import run
 from pipelines.commands.tables import tables
 from pipelines.commands.terminal import errors
+from pipelines.config.options import add_to
 from pipelines.options import normalized
 
 
@@ -27,8 +29,10 @@ def cli() -> None:
     """
 
 
-for _command in (run, models, tables, actuals, demo):
+for _command in (run, models, tables, actuals, config):
     cli.add_command(_command)
+add_to(cli)
+cli.add_command(demo)  # takes nothing from a file: it must not write where traffic goes
 
 
 def main(argv: Sequence[str] | None = None) -> None:

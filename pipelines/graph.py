@@ -60,5 +60,10 @@ def push_arguments(extractors: Extractors, options: RunOptions) -> dict[str, Any
         "home": options.home,
         "tables": options.open(),
         "extractors": dict(extractors),
-        "access": ArizeAccess(options.arize_url),
+        "access": arize_access(options),
     }
+
+
+def arize_access(options: RunOptions) -> ArizeAccess:
+    """Where Arize is, and in whose name; no secret is in it."""
+    return ArizeAccess(options.arize_url, options.environment.spaces)

@@ -10,12 +10,11 @@ from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions,
 from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
 
 from extractors import Extractors, load_extractors
-from pipelines.arize import ArizeAccess
 from pipelines.batch import BatchRunner
 from pipelines.batches import cut
 from pipelines.display import Display
 from pipelines.follow import Follower, only_follower
-from pipelines.graph import build, outboxes, push_arguments
+from pipelines.graph import arize_access, build, outboxes, push_arguments
 from pipelines.intake import Intake, Source
 from pipelines.journal import Journal
 from pipelines.metrics import UNKNOWN, Counts, counts, merge
@@ -48,7 +47,7 @@ def run(argv: Sequence[str], display: Display | None = None) -> Report:
 def run_with(options: RunOptions, display: Display) -> Report:
     """Like `run`, with options that are parsed already."""
     started = time.monotonic()
-    extractors = load_extractors(options.extractors_package)
+    extractors = options.environment.configured(load_extractors(options.extractors_package))
     _check_access(extractors, options)
     report = _how(options)(extractors, options, display)
     report.seconds = time.monotonic() - started
@@ -148,10 +147,12 @@ def _names_direct_runner(options: PipelineOptions) -> bool:
 
 
 def _check_access(extractors: Extractors, options: RunOptions) -> None:
-    if options.no_arize:
-        return
-    spaces = {item.settings.arize_space for item in extractors.values() if item.pushed}
-    ArizeAccess(options.arize_url).check(spaces or {""})
+    if not options.no_arize:
+        arize_access(options).check(_spaces(extractors))
+
+
+def _spaces(extractors: Extractors) -> set[str]:
+    return {item.settings.arize_space for item in extractors.values() if item.pushed} or {""}
 
 
 def _prepare(extractors: Extractors, options: RunOptions, display: Display) -> Push | None:
@@ -160,7 +161,11 @@ def _prepare(extractors: Extractors, options: RunOptions, display: Display) -> P
         display.say(line)
     for line in commit_unwritten(tables, outboxes(extractors, options)):
         display.say(line)
-    return None if options.no_arize else Push(**push_arguments(extractors, options))
+    if options.no_arize:
+        return None
+    if _is_local(options):  # not before: clients of Google start threads, after which none may fork
+        arize_access(options).resolve(_spaces(extractors))
+    return Push(**push_arguments(extractors, options))
 
 
 def _deliver(push: Push | None, wait: bool = True) -> Counts:

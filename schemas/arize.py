@@ -11,6 +11,7 @@ from schemas.arrow import CLASS_SCORES, TIME
 from schemas.columns import Column
 from schemas.errors import InvalidExtractorError
 from schemas.roles import MANY, Role
+from schemas.settings import ModelSettings
 from weighbridge.wire import Kind
 
 ModelType = Literal["regression", "binary", "categorical", "multiclass", "ranking", "untyped"]
@@ -135,6 +136,18 @@ def schema_fields(columns: Iterable[Column], model_type: ModelType) -> dict[str,
         elif role.kind in (*_OUTCOMES, "rank", "relevance_score"):
             fields[f"{role.kind}_column_name"] = column.name
     return {name: value for name, value in fields.items() if value}
+
+
+def check_settings(settings: ModelSettings, model_type: ModelType) -> None:
+    """Whether a model of that type can be sampled as its settings say.
+
+    Raises:
+        InvalidExtractorError: it cannot, with the remedy.
+    """
+    by, ranking = settings.arize_sample_by, model_type == "ranking"
+    if by is not None and (by == "group") != ranking:
+        reason = "Arize measures whole groups" if ranking else "only ranking models have groups"
+        raise InvalidExtractorError(f'arize_sample_by="{by}": {reason}; leave it out')
 
 
 def _check_once(columns: tuple[Column, ...]) -> None:

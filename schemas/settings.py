@@ -20,7 +20,12 @@ class ModelSettings(BaseModel):
     arize_space: str = ""
     """name of the Arize space, "" for the default; `risk` is looked up as ARIZE_SPACE_ID_RISK"""
     arize_sample_rate: float = Field(default=1.0, gt=0, le=1)
-    """share of envelopes pushed, whole ones, always the same; tables get all"""
+    """share of predictions pushed, always the same ones; tables get all"""
+    arize_sample_by: Literal["envelope", "group", "prediction"] | None = None
+    """what is left out as a whole: the rows of an envelope, of a ranking model those of a group;
+    actuals only by "prediction", else they all go, lest a prediction that is there lack its own"""
+    arize_batch_rows: int = Field(default=50_000, ge=1)
+    """most rows of one upload to Arize"""
     max_rows_per_envelope: int = Field(default=10_000, ge=1)
     """an envelope that gives more rows is a dead letter"""
     timeout: timedelta = Field(default=timedelta(seconds=5), gt=timedelta(0))

@@ -35,8 +35,9 @@ from extractors import (
     Tag,
     Timestamp,
 )
-from pipelines.arize import API_KEY, SPACE_ID, ArizeAccess, ArizeSender, Sent
+from pipelines.arize import ArizeAccess, ArizeSender, Sent
 from pipelines.receiver import ArizeReceiver
+from pipelines.spaces import API_KEY, SPACE_ID
 from schemas import InvalidExtractorError
 from schemas.arize import check_columns
 from schemas.buffer import Flushed, RowBuffer, RowShape

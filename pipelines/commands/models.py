@@ -25,10 +25,10 @@ def models(
     model: str | None, extractors_package: str, check: bool, write_golden: bool, golden: Path
 ) -> None:
     """Show the registered models: kinds, tables, columns and what Arize sees in them."""
-    from extractors import load_extractors
+    from pipelines.config.options import load_models
     from pipelines.render import check_golden, print_models
 
-    extractors = load_extractors(extractors_package)
+    extractors = load_models(extractors_package)
     if model is not None and model not in {model_id for model_id, _ in extractors}:
         known = ", ".join(sorted({model_id for model_id, _ in extractors}))
         raise click.UsageError(f"no model {model} is registered in {extractors_package}: {known}")

@@ -16,10 +16,10 @@ from pipelines.place import HOME
 def tables(context: click.Context, home: Path, extractors_package: str) -> None:
     """Show the tables: rows, partitions, snapshots."""
     if context.invoked_subcommand is None:
-        from extractors import load_extractors
+        from pipelines.config.options import load_models
         from pipelines.render import print_tables
 
-        print_tables(console, opened(home), load_extractors(extractors_package))
+        print_tables(console, opened(home), load_models(extractors_package))
 
 
 @tables.command(params=[HOME])

@@ -19,7 +19,6 @@ import pyarrow as pa
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from pipelines.arize import API_KEY, SPACE_ID
 from pipelines.console import ConsoleDisplay
 from pipelines.demo.check import CHECKED, Summary, expected, summary
 from pipelines.demo.flights import FlightData, load_flights
@@ -30,6 +29,7 @@ from pipelines.main import run
 from pipelines.receiver import ArizeReceiver
 from pipelines.render import count_stored, grid
 from pipelines.report import Report, TableReport
+from pipelines.spaces import API_KEY, SPACE_ID
 from pipelines.tables import MODELS, Tables
 
 _PARTS = ("archive", "failures", "parked", "push", "receiver", "tables")
@@ -95,6 +95,7 @@ def run_demo(console: Console, home: Path, months: int, fresh: bool) -> bool:
     with _arize(console, home) as receiver:
         arguments = ["--input_files", str(folder / "*.avro"), "--home", str(home)]
         arguments += ["--arize_url", receiver.url] if receiver else []
+        arguments += ["--config", os.devnull, "--env", ""]
         report = run(arguments, ConsoleDisplay(console))
         return _print_result(console, home, report, expected(data, models), receiver, found)
 

@@ -1,0 +1,1 @@
+"""Settings by environment: `weighbridge.toml`, its checks, and the options that choose from it."""
