@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from hashlib import blake2b
@@ -46,11 +46,11 @@ class ArizeAccess:
 
     Args:
         url: "" for Arize's own address, else e.g. "http://127.0.0.1:8100" of a local receiver.
-        spaces: those that a file describes, by name; others are looked up in the environment.
+        spaces: those whose settings are not the default ones.
     """
 
     url: str = ""
-    spaces: Mapping[str, Space] = field(default_factory=dict)
+    spaces: tuple[Space, ...] = ()
 
     def check(self, spaces: set[str]) -> None:
         """Fail at launch where something is missing.
@@ -86,7 +86,7 @@ class ArizeAccess:
     def _secrets(self, spaces: set[str]) -> list[Secret]:
         """Keys first, each once."""
         found = [self.space(name) for name in sorted(spaces)]
-        return list(dict.fromkeys([*(s.api_key for s in found), *(s.space_id for s in found)]))
+        return list(dict.fromkeys([*(s.api_key for s in found), *(s.id for s in found)]))
 
     def space(self, name: str) -> Space:
         """A space by its name, "" for the default."""
@@ -231,7 +231,7 @@ class ArizeSender:
         space = self._access.space(self._extractor.settings.arize_space)
         try:
             response = self._client.log(
-                space_id=space.space_id.value(),
+                space_id=space.id.value(),
                 model_name=self._extractor.model_id,
                 model_type=ModelTypes[_MODEL_TYPES[self._extractor.model_type]],
                 dataframe=frame,
@@ -241,7 +241,7 @@ class ArizeSender:
                 timeout=TIMEOUT_SECONDS,
             )
         except AuthenticationError:
-            raise ConfigurationError(f"Arize refuses {space.api_key} or {space.space_id}") from None
+            raise ConfigurationError(f"Arize refuses {space.api_key} or {space.id}") from None
         except ValidationFailure as error:
             names = sorted({type(item).__name__ for item in error.errors})
             raise RowsRefused(f"the SDK's validation: {', '.join(names)}") from None

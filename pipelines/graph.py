@@ -66,4 +66,4 @@ def push_arguments(extractors: Extractors, options: RunOptions) -> dict[str, Any
 
 def arize_access(options: RunOptions) -> ArizeAccess:
     """Where Arize is, and in whose name; no secret is in it."""
-    return ArizeAccess(options.arize_url, options.environment.spaces)
+    return ArizeAccess(options.arize_url, tuple(options.environment.spaces.values()))

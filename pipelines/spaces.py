@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -11,34 +11,33 @@ from pipelines.secrets import Secret
 API_KEY, SPACE_ID = "ARIZE_API_KEY", "ARIZE_SPACE_ID"
 DEFAULT_SPACE = "default"
 """What `weighbridge.toml` calls the space of models that name none."""
-LOOKBACK = timedelta(days=14)
-"""How far back Arize joins actuals unless it is told otherwise."""
 
 
 @dataclass(frozen=True)
 class Space:
-    """A space of Arize. Holds no value that is secret, only where it is.
+    """Settings of one Arize space. Holds no value that is secret, only where it is.
 
-    Args:
-        name: as `arize_space` of a model's settings names it, "" for the default.
-        space_id: where its id is.
+    Attributes:
+        name: as the settings of models name it, "" for the default one.
+        space_id: where its id is; None is the variable ARIZE_SPACE_ID, or ARIZE_SPACE_ID_NAME.
         api_key: where a key is that may write into it.
-        lookback: how long after its prediction Arize still joins an actual.
+        look_back: how long after it received a prediction Arize joins actuals to it. Its support
+            can make that longer.
     """
 
-    name: str
-    space_id: Secret
+    name: str = ""
+    space_id: Secret | None = None
     api_key: Secret = Secret("env", API_KEY)
-    lookback: timedelta = LOOKBACK
+    look_back: timedelta = timedelta(days=14)
+
+    @property
+    def id(self) -> Secret:
+        """Where its id is."""
+        suffix = f"_{self.name.upper().replace('-', '_')}" if self.name else ""
+        return self.space_id or Secret("env", SPACE_ID + suffix)
 
 
-def space_by_variables(name: str) -> Space:
-    """A space that no file describes: ARIZE_API_KEY, and ARIZE_SPACE_ID or ARIZE_SPACE_ID_NAME."""
-    suffix = f"_{name.upper().replace('-', '_')}" if name else ""
-    return Space(name, Secret("env", SPACE_ID + suffix))
-
-
-def space_named(name: str, described: Mapping[str, Space]) -> Space:
-    """The space that models name so, of those that a file describes or else by variables."""
+def space_named(name: str, described: Iterable[Space]) -> Space:
+    """The space that models name so, as it is described, or else as variables tell."""
     name = "" if name == DEFAULT_SPACE else name
-    return described.get(name) or space_by_variables(name)
+    return next((space for space in described if space.name == name), Space(name))

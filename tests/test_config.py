@@ -30,7 +30,7 @@ archive_bytes = "5GB"
 [env.prod.arize.spaces.risk]
 space_id = { env = "RISK_SPACE" }
 api_key = { secret = "projects/p/secrets/key/versions/latest" }
-lookback = "30d"
+look_back = "30d"
 
 [env.prod.models.scores]
 arize_space = "risk"
@@ -73,8 +73,8 @@ def test_a_flag_takes_the_place_of_what_contradicts_it_in_the_file() -> None:
 def test_the_environment_holds_spaces_and_models() -> None:
     found = parse_run(["--env=prod"]).environment
     space = found.spaces["risk"]
-    assert str(space.space_id) == "RISK_SPACE"
+    assert str(space.id) == "RISK_SPACE"
     assert str(space.api_key) == "secret projects/p/secrets/key/versions/latest"
-    assert space.lookback == timedelta(days=30)
+    assert space.look_back == timedelta(days=30)
     assert found.models["scores"]["timeout"].value == timedelta(seconds=20)
     assert parse_run(["--input_files=x"]).environment.spaces == {}

@@ -6,14 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_type_hints
 
 import click
 
 from pipelines.config.file import FILE, Section, Value, kind, listed, quoted, read
 from pipelines.config.models import configured, model_values
 from pipelines.secrets import SOURCES, Secret
-from pipelines.spaces import DEFAULT_SPACE, Space, space_by_variables
+from pipelines.spaces import DEFAULT_SPACE, Space
 from pipelines.units import Duration, Size, timespan
 from schemas.errors import ConfigurationError
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 Options = Mapping[str, Sequence[click.Option]]
 """The options of all commands, by name."""
 _SECTIONS = ("arize", "models")
+_COUNT = click.IntRange(min=1)
 _KINDS: list[tuple[type[Any], tuple[type, ...], str]] = [
     (Duration, (str,), 'text such as "5m"'),
     (Size, (str, int), 'a number, or text such as "10GB"'),
@@ -164,30 +165,32 @@ def _with_spaces(lower: Environment, section: Section) -> Environment:
             arize.known(key, ["spaces"], "section")
         for space in arize.sections("spaces"):
             name = "" if space.names[-1] == DEFAULT_SPACE else space.names[-1]
-            spaces[name] = _space(spaces.get(name, space_by_variables(name)), space)
+            spaces[name] = _space(spaces.get(name, Space(name)), space)
             places[name] = space.where
     return replace(lower, spaces=spaces, places=places)
 
 
 def _space(space: Space, section: Section) -> Space:
+    kinds = {name: kind for name, kind in get_type_hints(Space).items() if name != "name"}
     for key, value in section.table.items():
-        section.known(key, ["space_id", "api_key", "lookback"], "setting of a space")
-        if key == "space_id":
-            space = replace(space, space_id=_secret(key, value, section))
-        elif key == "api_key":
-            space = replace(space, api_key=_secret(key, value, section))
+        section.known(key, kinds, "setting of a space")
+        if kinds[key] is timedelta:
+            own: Any = _time_span(key, value, section)
+        elif kinds[key] is int:
+            own = _option_value([click.Option([f"--{key}"], type=_COUNT)], value, section)
         else:
-            space = replace(space, lookback=_lookback(value, section))
+            own = _secret(key, value, section)
+        space = replace(space, **{key: own})
     return space
 
 
-def _lookback(value: Any, section: Section) -> timedelta:
+def _time_span(key: str, value: Any, section: Section) -> timedelta:
     if not isinstance(value, str):
-        raise section.wrong(f'lookback takes text such as "14d", and not {kind(value)}')
+        raise section.wrong(f'{key} takes text such as "14d", and not {kind(value)}')
     try:
         return timespan(value)
     except click.BadParameter as error:
-        raise section.wrong(f"lookback: {error.message}") from None
+        raise section.wrong(f"{key}: {error.message}") from None
 
 
 def _secret(key: str, value: Any, section: Section) -> Secret:

@@ -18,7 +18,7 @@ REPLACES = {
     "input_files": ("input_subscription", "streaming"),
     "input_subscription": ("input_files", "follow"),
     "no_arize": ("arize_url",),
-    "tables": ("dataset", "staging"),
+    "tables": ("dataset", "staging", "catalog_uri", "warehouse", "catalog_property"),
 }
 """Options that contradict one, by that one: given as a flag, it is not held up by the file's."""
 

@@ -87,10 +87,10 @@ def _print_arize(console: Console, found: Environment, package: str) -> None:
     used = {"" if name == DEFAULT_SPACE else name for name in used}
     spaces = grid("space", "space id", "key", "look-back", "from")
     for name in sorted(used | set(found.spaces)):
-        space = space_named(name, found.spaces)
+        space = space_named(name, found.spaces.values())
         place = found.places.get(name, "default")
-        texts = (name or DEFAULT_SPACE, str(space.space_id), str(space.api_key))
-        spaces.add_row(*map(_escaped, (*texts, _shown(space.lookback), place)))
+        texts = (name or DEFAULT_SPACE, str(space.id), str(space.api_key))
+        spaces.add_row(*map(_escaped, (*texts, _shown(space.look_back), place)))
     console.print(spaces)
     models = grid("model", "setting", "value", "from")
     usual = dict(ModelSettings())
