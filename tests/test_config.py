@@ -1,16 +1,26 @@
-"""Settings by environment: what holds, what is refused, and that no secret is seen anywhere."""
+"""Settings by environment: what holds, what is refused, and what is pushed where."""
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
+import click
 import pytest
-from support import PACKAGES
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from support import Home, environment, packed, scored, write_package
+from test_cli import call
 
+from extractors import load_extractors
+from pipelines.main import run
 from pipelines.options import parse_run
-
-_ = PACKAGES
+from pipelines.receiver import ArizeReceiver
+from schemas import ConfigurationError
 
 TOML = """\
 extractors_package = "odd"
@@ -167,10 +177,8 @@ def test_no_value_gives_a_traceback(tree: dict[str, Any]) -> None:
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_no_file_gives_a_traceback(data: bytes) -> None:
     Path("weighbridge.toml").write_bytes(data)
-    try:
+    with suppress(ConfigurationError, click.UsageError):
         parse_run(["--input_files=x"])
-    except (ConfigurationError, click.UsageError):
-        pass
 
 
 def _toml(value: Any) -> str:
@@ -269,3 +277,62 @@ def test_config_show_says_where_each_value_comes_from(folder: Path) -> None:
     status, out, _ = call("config", "show", "actuals", "upload", cwd=folder,
                           WEIGHBRIDGE_DESTINATION="there")  # fmt: skip
     assert "destination there WEIGHBRIDGE_DESTINATION" in " ".join(out.split())
+
+
+RANKED = """
+from typing import Annotated
+from extractors import *
+from extractors import ActualLabel, extractor
+
+class Item(Row):
+    item: Annotated[str, PredictionId]
+    search: Annotated[str, GroupId]
+    place: Annotated[int, Rank]
+
+class Click(Row):
+    item: Annotated[str, PredictionId]
+    clicked: Annotated[float, RelevanceScore]
+
+@extractor("ranked", row=Item, model_type="ranking")
+def extract(envelope):
+    for item in envelope.request:
+        yield Item(**item)
+
+@extractor("ranked", row=Click, kind="actual")
+def extract_actual(envelope):
+    yield Click(item=envelope.actual, clicked=1.0)
+"""
+
+
+def test_ranking_groups_are_sampled_whole_and_their_actuals_all_sent(
+    folder: Path, receiver: ArizeReceiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_package(folder, "ranked_models", ranked=RANKED)
+    monkeypatch.syspath_prepend(str(folder))
+    home = Home(folder, "ranked_models")
+    # Each group comes in two envelopes.
+    bodies = [
+        [{"item": f"{group}-{part}-{i}", "search": f"s{group}", "place": i} for i in (1, 2)]
+        for part in range(2)
+        for group in range(40)
+    ]
+    actual = {"request": None, "response": None, "context": None}
+    home.put(
+        packed("ranked", [{"request": body, "response": 1} for body in bodies]),
+        packed("ranked", [{**actual, "request": f"{g}-0-1"} for g in range(40)],
+               first=500, kind="actual"),
+    )  # fmt: skip
+    (folder / "weighbridge.toml").write_text("[models.ranked]\narize_sample_rate = 0.5\n")
+    report = run(home.arguments("--arize_url", receiver.url))
+    assert (report.rows, report.undelivered_rows) == (200, 0)
+    groups: dict[str, int] = defaultdict(int)
+    actuals = 0
+    for upload in receiver.uploads:
+        if "search" not in upload.table.column_names:
+            actuals += upload.table.num_rows
+            continue
+        for search in upload.table["search"].to_pylist():
+            groups[search] += 1
+    assert set(groups.values()) == {4}
+    assert 5 < len(groups) < 35
+    assert actuals == 40
