@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import fields
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ from extractors import load_extractors
 from pipelines.main import run
 from pipelines.options import parse_run
 from pipelines.receiver import ArizeReceiver
+from pipelines.spaces import Space
 from schemas import ConfigurationError
 
 TOML = """\
@@ -277,6 +280,55 @@ def test_config_show_says_where_each_value_comes_from(folder: Path) -> None:
     status, out, _ = call("config", "show", "actuals", "upload", cwd=folder,
                           WEIGHBRIDGE_DESTINATION="there")  # fmt: skip
     assert "destination there WEIGHBRIDGE_DESTINATION" in " ".join(out.split())
+
+
+PAGE = Path(__file__).parents[1] / "docs" / "configuration.md"
+FRAUD = """
+from typing import Annotated
+from extractors import PredictionId, PredictionScore, Row, extractor
+
+class Scored(Row):
+    payment: Annotated[str, PredictionId]
+    score: Annotated[float, PredictionScore]
+
+@extractor("payment-fraud", row=Scored, model_type="regression")
+def extract(envelope):
+    yield envelope.request
+"""
+
+
+def test_the_example_of_the_docs_holds(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = PAGE.read_text()
+    [example] = re.findall(r'^```toml title="weighbridge.toml"\n(.*?)^```$', text, re.M | re.S)
+    write_package(folder, "fraud_models", fraud=FRAUD)
+    monkeypatch.syspath_prepend(str(folder))
+    (folder / "weighbridge.toml").write_text(example)
+    dev = parse_run(["--env=dev", "--input_files=x"])
+    assert (str(dev.home), dev.no_arize, dev.tables) == ("dev", True, "iceberg")
+    prod = parse_run(["--env=prod"])
+    assert (prod.interval, prod.dataset) == (300.0, "my-project.weighbridge")
+    assert {name: str(space.id) for name, space in prod.environment.spaces.items()} == {
+        "": "ARIZE_SPACE_ID",
+        "risk": "secret projects/my-project/secrets/arize-risk-space/versions/latest",
+    }
+    [entry] = prod.environment.configured(load_extractors("fraud_models")).values()
+    assert (entry.settings.arize_space, entry.settings.arize_sample_by) == ("risk", "prediction")
+    [errors] = re.findall(r"^```text\n(.*?)^```$", text, re.M | re.S)
+    for wrong, said in zip(
+        (
+            example.replace("[env.prod]", "[env.prod]\nwokers = 2"),
+            example.replace('"5m"', "5"),
+            example.replace("payment-fraud", "payment-frod"),
+        ),
+        errors.splitlines(),
+        strict=True,
+    ):
+        (folder / "weighbridge.toml").write_text(wrong)
+        with pytest.raises(ConfigurationError) as caught:
+            parse_run(["--env=prod"]).environment.configured(load_extractors("fraud_models"))
+        assert f"Error: {caught.value}" == said
+    named = {name.name for name in fields(Space)} - {"name"}
+    assert [name for name in named if f"`{name}`" not in text] == []
 
 
 RANKED = """
