@@ -96,7 +96,7 @@ def test_the_environment_holds_spaces_and_models() -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("x = ", "weighbridge.toml is no TOML: .*line 1"),
+        ("x = 1\ny = 2 3", "weighbridge.toml is no TOML: .*line 2"),
         ("wokers = 1", r"weighbridge.toml: wokers is no option or section; did you mean workers\?"),
         ("workers = 'two'", "weighbridge.toml: workers takes a whole number, and not text"),
         ("workers = true", "workers takes a whole number, and not true or false"),
