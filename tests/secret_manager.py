@@ -1,4 +1,4 @@
-"""A server of Secret Manager's one call that is used, for the real client: a real emulator is none.
+"""A server of the one call of Secret Manager that is made, for Google's client: no emulator has it.
 
 It answers as https://cloud.google.com/secret-manager/docs/reference/rpc says.
 """
