@@ -29,6 +29,7 @@ Extractors = Mapping[tuple[str, Kind], "Extractor"]
 
 MODEL_ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 OK = range(200, 300)
+MAX_TABLE_VERSION = 99
 
 
 @dataclass(frozen=True)
@@ -45,12 +46,23 @@ class Extractor:
     inherits: bool = False
     """Actuals that were given no model type: they take it, and settings, from the predictions."""
     version: str = ""
+    table_version: int = 1
 
     @property
     def table(self) -> str:
-        """Name of its table: table names have no hyphens, and actuals a table of their own."""
+        """Name of its table: that of its latest version."""
+        return self.tables[-1]
+
+    @property
+    def tables(self) -> list[str]:
+        """Names of its tables, one for each version so far.
+
+        Table names have no hyphens, actuals have tables of their own, and the first has no number.
+        """
         name = self.model_id.replace("-", "_")
-        return name if self.kind == "prediction" else f"{name}_actuals"
+        if self.kind == "actual":
+            name = f"{name}_actuals"
+        return [name, *(f"{name}_v{number}" for number in range(2, self.table_version + 1))]
 
     @property
     def pushed(self) -> bool:
@@ -80,6 +92,7 @@ def extractor(
     kind: Kind = "prediction",
     settings: ModelSettings | None = None,
     statuses: range | None = OK,
+    table_version: int = 1,
 ) -> Callable[[F], F]:
     """Register the decorated function, returned unchanged, for the envelopes of one model.
 
@@ -91,6 +104,8 @@ def extractor(
         kind: "prediction", or "actual" for what turned out to be true.
         settings: owner, limits, whether and where it goes in Arize.
         statuses: envelopes with another HTTP status are skipped and counted; None takes all.
+        table_version: a higher one begins a new table, `<table>_v2` and so on, for rows that the
+            table so far does not fit; readers show the rows of all versions together.
 
     Raises:
         InvalidExtractorError: anything of this that cannot work, with the remedy.
@@ -113,6 +128,11 @@ def extractor(
             f"{model_id}: statuses= takes a range, e.g. range(200, 300), or None for all"
         )
 
+    if type(table_version) is not int or not 1 <= table_version <= MAX_TABLE_VERSION:
+        raise InvalidExtractorError(
+            f"{model_id}: table_version= takes a whole number from 1 to {MAX_TABLE_VERSION}"
+        )
+
     def register(function: F) -> F:
         _check_function(function, model_id)
         entry = Extractor(
@@ -124,6 +144,7 @@ def extractor(
             function,
             statuses,
             inherits=model_type is None,
+            table_version=table_version,
         )
         entries = _registered.setdefault(function.__module__, [])
         # A module or notebook cell that is executed again defines the same function again.

@@ -14,19 +14,18 @@ from pyiceberg.exceptions import (
     CommitFailedException,
     NoSuchTableError,
     TableAlreadyExistsError,
-    ValidationError,
 )
 from pyiceberg.io.pyarrow import schema_to_pyarrow
 from pyiceberg.table import Table
 from pyiceberg.transforms import DayTransform
 
 from extractors import Extractor
-from pipelines.commit import commit_files, read_ring
+from pipelines.commit import ATTEMPTS, commit_files, read_ring
+from pipelines.evolution import changes, refusal, taken
 from pipelines.files import FileRef, Written, write_files
 from pipelines.ledger import PLATFORM, SCHEMAS
 from pipelines.outbox import Commit, Outbox
 from pipelines.store import Store
-from schemas import ConfigurationError
 from schemas.arrow import TIME
 
 MODELS = "models"
@@ -40,8 +39,8 @@ _PROPERTIES = {
 }
 # All that a place for files needs; its rows bring their own columns.
 _ANY_ROWS = pa.schema([("event_time", TIME)])
-# Iceberg has one type for both sizes, and PyIceberg reads it as the large one.
-_LARGE = {pa.string(): pa.large_string(), pa.binary(): pa.large_binary()}
+MODEL = "weighbridge.model"
+"""Property of a table: the model, which its name does not tell (`a-v2` or version 2 of `a`)."""
 
 
 @dataclass
@@ -105,7 +104,7 @@ class Tables:
         for namespace in (MODELS, PLATFORM):
             self.catalog.create_namespace_if_not_exists(namespace)
         lines = [
-            self._prepare(table_of(extractor).name, extractor.shape().schema)
+            self._prepare(table_of(extractor).name, extractor.shape().schema, extractor)
             for extractor in sorted(extractors, key=lambda extractor: extractor.table)
         ]
         lines += [self._prepare(name, schema) for name, schema in SCHEMAS.items()]
@@ -135,19 +134,22 @@ class Tables:
         """A data file: PyArrow takes its path."""
         return path
 
-    def _prepare(self, name: str, schema: pa.Schema) -> str:
+    def _prepare(self, name: str, schema: pa.Schema, extractor: Extractor | None = None) -> str:
         try:
             table = self.load(name)
         except NoSuchTableError:
             try:
-                self._create(name, schema)
+                self._create(name, schema, extractor)
             except (TableAlreadyExistsError, CommitFailedException):  # another launcher's
-                return self._prepare(name, schema)
+                return self._prepare(name, schema, extractor)
             return f"created table {name}"
-        return _evolve(table, name, schema)
+        return _evolve(table, name, schema, extractor)
 
-    def _create(self, name: str, schema: pa.Schema) -> None:
-        create = self.catalog.create_table_transaction(name, schema, properties=_PROPERTIES)
+    def _create(self, name: str, schema: pa.Schema, extractor: Extractor | None) -> None:
+        own = {MODEL: extractor.model_id} if extractor else {}
+        create = self.catalog.create_table_transaction(
+            name, schema, properties={**_PROPERTIES, **own}
+        )
         with create, create.update_spec() as spec:
             spec.add_field("event_time", DayTransform(), "event_day")
 
@@ -179,48 +181,27 @@ def metrics_of(name: str) -> str:
     return name.removeprefix(f"{MODELS}.")
 
 
-def _evolve(table: Table, name: str, schema: pa.Schema) -> str:
-    present = {item.name: item.type for item in schema_to_pyarrow(table.schema())}
-    added = [item.name for item in schema if item.name not in present]
-    changed = [
-        item.name
-        for item in schema
-        if item.name in present and not _same(present[item.name], item.type)
-    ]
-    if not added and not changed:
-        return ""
-    try:
-        with table.update_schema() as update:
-            update.union_by_name(schema)
-    except (ValidationError, ValueError, TypeError):
-        column = changed[0]
-        raise ConfigurationError(
-            f"table {name}: column {column} is {_plain_name(present[column])}, and the row class "
-            f"says {schema.field(column).type}; keep the type and add a column of another name"
-        ) from None
-    except CommitFailedException:
-        table.refresh()
-        return _evolve(table, name, schema)  # another launcher was faster
-    return f"changed table {name}: {', '.join([*added, *changed])}"
+def _evolve(table: Table, name: str, schema: pa.Schema, extractor: Extractor | None) -> str:
+    if extractor is not None:
+        _check_owner(table, name, extractor)
+    for _ in range(ATTEMPTS):
+        needed = changes(schema_to_pyarrow(table.schema()), schema)
+        if not needed:
+            return ""
+        for change in needed:
+            if not change.allowed:
+                raise refusal(name, change.path, change.old, change.new, extractor)
+        try:
+            with table.update_schema() as update:
+                update.union_by_name(schema)
+        except CommitFailedException:
+            table.refresh()  # another launcher was faster
+            continue
+        return f"changed table {name}: {', '.join(map(str, needed))}"
+    raise CommitFailedException(f"{name}: {ATTEMPTS} conflicts in a row")
 
 
-def _plain_name(kind: pa.DataType) -> str:
-    return str(kind).replace("large_", "")
-
-
-def _same(stored: pa.DataType, wanted: pa.DataType) -> bool:
-    """Whether two types are one to Iceberg, which has no name for the items of a list."""
-    if pa.types.is_list(wanted) or pa.types.is_large_list(wanted):
-        is_list = pa.types.is_list(stored) or pa.types.is_large_list(stored)
-        return is_list and _same(stored.value_type, wanted.value_type)
-    if pa.types.is_map(wanted):
-        pairs = zip(_pair(stored), _pair(wanted))
-        return pa.types.is_map(stored) and all(_same(*pair) for pair in pairs)
-    if pa.types.is_struct(wanted):
-        fields = {item.name: item.type for item in stored} if pa.types.is_struct(stored) else {}
-        return all(item.name in fields and _same(fields[item.name], item.type) for item in wanted)
-    return bool(stored in (wanted, _LARGE.get(wanted)))
-
-
-def _pair(kind: pa.DataType) -> tuple[pa.DataType, ...]:
-    return (kind.key_type, kind.item_type) if pa.types.is_map(kind) else ()
+def _check_owner(table: Table, name: str, extractor: Extractor) -> None:
+    owner = table.properties.get(MODEL, extractor.model_id)
+    if owner != extractor.model_id:
+        raise taken(name, owner, extractor)

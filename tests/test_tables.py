@@ -8,7 +8,6 @@ import pytest
 from extractors import load_extractors
 from pipelines.store import Store
 from pipelines.tables import Tables, table_of
-from schemas import ConfigurationError
 
 BASE = [
     ("envelope_id", pa.string()),
@@ -43,49 +42,10 @@ def test_each_extractor_has_a_table_with_its_descriptions(tmp_path: Path) -> Non
     assert [field.name for field in stored.spec().fields] == ["event_day"]
     described = {field.name: field.doc for field in stored.schema().fields if field.doc}
     assert described["distance"] == "miles"
+    assert stored.properties["weighbridge.model"] == "flight-delay"
     assert stored.properties["commit.retry.num-retries"] == "0"
     assert stored.location().startswith(f"file://{tmp_path}/tables/")
     assert tables.prepare(extractors.values()) == []
-
-
-def test_a_new_column_is_added_and_said(tables: Tables) -> None:
-    assert tables._prepare("models.m", schema(a=pa.int64())) == "created table models.m"
-    line = tables._prepare("models.m", schema(a=pa.int64(), b=pa.list_(pa.string())))
-    assert line == "changed table models.m: b"
-    assert types(tables, "models.m")["b"] == "list<string>"
-
-
-def test_a_new_field_of_a_struct_is_added(tables: Tables) -> None:
-    tables._prepare("models.m", schema(a=pa.struct([("x", pa.int64())])))
-    wider = pa.struct([("x", pa.int64()), ("y", pa.string())])
-    assert tables._prepare("models.m", schema(a=wider)) == "changed table models.m: a"
-    assert tables._prepare("models.m", schema(a=wider)) == ""
-
-
-def test_columns_that_we_do_not_know_are_left_alone(tables: Tables) -> None:
-    tables._prepare("models.m", schema(a=pa.int64(), b=pa.string()))
-    assert tables._prepare("models.m", schema(a=pa.int64())) == ""
-    assert set(types(tables, "models.m")) >= {"a", "b"}
-
-
-@pytest.mark.parametrize(
-    ("before", "after"),
-    [
-        (pa.string(), pa.int64()),
-        (pa.int64(), pa.string()),
-        (pa.float64(), pa.int64()),
-        (pa.int64(), pa.list_(pa.int64())),
-        (pa.list_(pa.int64()), pa.list_(pa.string())),
-    ],
-    ids=str,
-)
-def test_a_changed_type_is_refused_with_the_remedy(
-    tables: Tables, before: pa.DataType, after: pa.DataType
-) -> None:
-    tables._prepare("models.m", schema(a=before))
-    with pytest.raises(ConfigurationError, match="column a .*add a column of another name"):
-        tables._prepare("models.m", schema(a=after))
-    assert tables._prepare("models.m", schema(a=before)) == ""
 
 
 def test_tables_pickle_without_their_catalog(tables: Tables) -> None:
