@@ -15,7 +15,7 @@ from pipelines.options import RunOptions
 from pipelines.outbox import Outbox
 from pipelines.push import PushToArize
 from pipelines.read import ReadArchive
-from pipelines.tables import table_of
+from pipelines.tables import pushed_tables
 from pipelines.write import WriteFiles
 
 
@@ -47,11 +47,8 @@ def extract(paths: Any, extractors: Extractors, options: RunOptions) -> Any:
 
 def outboxes(extractors: Extractors, options: RunOptions) -> dict[str, Outbox]:
     """The outbox of each table that is pushed."""
-    return {
-        table_of(item).name: Outbox(options.home)
-        for item in extractors.values()
-        if item.pushed and not options.no_arize
-    }
+    tables = {} if options.no_arize else pushed_tables(extractors)
+    return {name: Outbox(options.home) for name in tables}
 
 
 def push_arguments(extractors: Extractors, options: RunOptions) -> dict[str, Any]:

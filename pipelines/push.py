@@ -21,12 +21,13 @@ from pyiceberg.exceptions import NoSuchTableError
 
 from extractors import Extractor, Extractors
 from pipelines.arize import ArizeAccess, ArizeSender, ArizeUnavailable, Sent
+from pipelines.conform import conformed
 from pipelines.destination import Destination
 from pipelines.files import FileRef
 from pipelines.ledger import DELIVERIES, DELIVERIES_SCHEMA
 from pipelines.metrics import UNKNOWN, counter
 from pipelines.outbox import Outbox
-from pipelines.tables import table_of
+from pipelines.tables import pushed_tables
 from pipelines.windows import every
 from pipelines.write import MAX_PUSHED_ROWS
 from schemas import ConfigurationError
@@ -60,7 +61,7 @@ class Push:
     ) -> None:
         self._tables = tables
         self._outbox = Outbox(home)
-        self._by_table = {table_of(item).name: item for item in extractors.values() if item.pushed}
+        self._by_table = pushed_tables(extractors)
         self._access = access
         self._clock = clock
         self._deliveries: list[dict[str, Any]] = []
@@ -221,12 +222,9 @@ class Push:
         with pq.ParquetFile(self._tables.open(ref.path)) as file:
             present = set(file.schema_arrow.names)
             rows = file.read(columns=[name for name in names if name in present])
-        # Columns that the row class did not have yet when the file was written.
-        if missing := [name for name in names if name not in present]:
-            schema = extractor.shape().schema
-            for name in missing:
-                rows = rows.append_column(name, pa.nulls(rows.num_rows, schema.field(name).type))
-        return rows.select(names)
+        # The row class had other columns when the file was written, or another table.
+        wanted = extractor.shape().schema
+        return conformed(rows, pa.schema([wanted.field(name) for name in names]))
 
 
 class PushToArize(beam.PTransform[Any, Any]):

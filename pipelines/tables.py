@@ -19,7 +19,7 @@ from pyiceberg.io.pyarrow import schema_to_pyarrow
 from pyiceberg.table import Table
 from pyiceberg.transforms import DayTransform
 
-from extractors import Extractor
+from extractors import Extractor, Extractors
 from pipelines.commit import ATTEMPTS, commit_files, read_ring
 from pipelines.evolution import changes, refusal, taken
 from pipelines.files import FileRef, Written, write_files
@@ -174,6 +174,13 @@ class RowTable(NamedTuple):
 def table_of(extractor: Extractor) -> RowTable:
     """The table of an extractor."""
     return RowTable(f"{MODELS}.{extractor.table}", extractor.pushed)
+
+
+def pushed_tables(extractors: Extractors) -> dict[str, Extractor]:
+    """Whose each table is that is pushed. Earlier versions of a table may have undelivered rows."""
+    pushed = [item for item in extractors.values() if item.pushed]
+    earlier = {f"{MODELS}.{name}": item for item in pushed for name in item.tables}
+    return {**earlier, **{table_of(item).name: item for item in pushed}}
 
 
 def metrics_of(name: str) -> str:
