@@ -81,19 +81,31 @@ def stream(
     )
 
 
-def _versions(tables: Tables, model: str, kind: Kind) -> list[Table]:
-    """The tables of a model, the latest version first."""
-    first = MODELS + "." + model.replace("-", "_") + ("_actuals" if kind == "actual" else "")
+def versions_of(tables: Tables, first: str, model: str) -> list[Table]:
+    """The tables of a model, the latest version first.
+
+    Args:
+        tables: all tables.
+        first: full name of that of version 1, which may be missing.
+        model: the model id.
+    """
     numbered = {}
     for name in tables.names():
         found = re.fullmatch(re.escape(first) + r"(?:_v([1-9]\d*))?", name)
         if found:
             table = tables.load(name)
+            # `a_v2` may be version 2 of `a`, and the table of a model `a-v2`.
             if not found[1] or table.properties.get(MODEL) == model:
                 numbered[int(found[1] or 1)] = table
-    if not numbered:
-        raise ConfigurationError(f"there is no table {first} in {tables.home}")
     return [numbered[number] for number in sorted(numbered, reverse=True)]
+
+
+def _versions(tables: Tables, model: str, kind: Kind) -> list[Table]:
+    first = MODELS + "." + model.replace("-", "_") + ("_actuals" if kind == "actual" else "")
+    found = versions_of(tables, first, model)
+    if not found:
+        raise ConfigurationError(f"there is no table {first} in {tables.home}")
+    return found
 
 
 def _schema(versions: list[Table]) -> pa.Schema:

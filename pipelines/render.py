@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,9 @@ from rich.table import Table as Grid
 
 from extractors import Extractor, Extractors
 from extractors.testing import golden_cases
+from pipelines.joined import Labels
 from pipelines.ledger import PLATFORM
+from pipelines.reader import versions_of
 from pipelines.report import Report
 from pipelines.tables import MODELS, Tables
 
@@ -110,7 +113,9 @@ def check_golden(
 
 def print_tables(console: Console, tables: Tables, extractors: Extractors) -> None:
     """Rows, partitions and snapshots of every table."""
-    registered = {entry.table: entry for entry in extractors.values()}
+    entries = extractors.values()
+    registered = {name: entry for entry in entries for name in entry.tables}
+    registered |= {entry.table: entry for entry in entries}
     table = grid("table", "model", "rows", "files", "partitions", "snapshots", numbers=4)
     for name in [*tables.names(MODELS), *tables.names(PLATFORM)]:
         stored = tables.load(name)
@@ -139,16 +144,26 @@ def count_stored(table: Table) -> tuple[int, int, int]:
 def print_rows(console: Console, tables: Tables, model: str, actuals: bool, rows: int) -> None:
     """Some rows of one table, a column of text per row."""
     short = model.replace("-", "_") + ("_actuals" if actuals else "")
-    known = [*tables.names(MODELS), *tables.names(PLATFORM)]
-    names = [name for name in known if name.partition(".")[2] == short]
-    if not names:
+    stored = versions_of(tables, f"{MODELS}.{short}", model)
+    if f"{PLATFORM}.{short}" in (platform := tables.names(PLATFORM)):
+        stored = [tables.load(f"{PLATFORM}.{short}")]
+    if not stored:
+        known = [*tables.names(MODELS), *platform]
         listed = ", ".join(name.partition(".")[2] for name in known)
         raise click.UsageError(f"no table {short}; there are {listed}")
-    found = tables.load(names[0]).scan(limit=rows).to_arrow()
-    console.print(names[0], style="bold")
+    found = stored[0].scan(limit=rows).to_arrow()
+    console.print(".".join(stored[0].name()), style="bold")
     table = grid("column", *(f"row {i + 1}" for i in range(found.num_rows)))
     for name in found.column_names:
         table.add_row(name, *(_text(value) for value in found[name].to_pylist()))
+    console.print(table)
+
+
+def print_labels(console: Console, labels: Labels) -> None:
+    """How labels came, in one line."""
+    counts = asdict(labels)
+    table = grid(*counts, numbers=len(counts))
+    table.add_row(*(f"{count:,}" for count in counts.values()))
     console.print(table)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from pipelines.cli import main
 from pipelines.conform import conformed
 from pipelines.joined import Labels, count_labels, joined
 from pipelines.reader import read, stream
@@ -267,3 +268,47 @@ def test_counts_are_those_of_a_slow_count(tables: Tables) -> None:
         sum(max(labels[id_]) < day for id_, day in matched.items()),
         sum(len(days) > 1 for days in labels.values()),
     )
+
+
+def test_the_command_prints_the_counts(tables: Tables, capsys: pytest.CaptureFixture[str]) -> None:
+    labelled(tables)
+    for more, counts in (
+        ([], "5 4 1 1 1"),
+        (["--since", "2026-01-06", "--until", "2026-01-06T12:00:00Z"], "1 1 0 0 0"),
+    ):
+        with pytest.raises(SystemExit) as left:
+            main(["tables", "labels", "scores", "--home", str(tables.home), *more])
+        assert left.value.code == 0
+        head, line, *rest = (" ".join(x.split()) for x in capsys.readouterr().out.splitlines())
+        assert head == "labels matched orphan early corrected"
+        assert counts in rest
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["scores", "--since", "yesterday"], "'yesterday' is no time; write 2026-01-31 or"),
+        (["scores"], "there is no table models.scores_actuals in "),
+    ],
+)
+def test_the_command_says_what_is_wrong(
+    tables: Tables, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    put(tables, "scores", schema(), {"key": "a"})
+    with pytest.raises(SystemExit) as left:
+        main(["tables", "labels", *arguments, "--home", str(tables.home)])
+    assert left.value.code == 2
+    assert message in " ".join(capsys.readouterr().err.split())
+
+
+def test_commands_show_the_latest_version(
+    tables: Tables, capsys: pytest.CaptureFixture[str]
+) -> None:
+    put(tables, "scores", schema(), {"key": "old"})
+    put(tables, "scores_v2", schema(), {"key": "new"})
+    for model, shown in (("scores", "new:0"), ("scores_v2", "new:0")):
+        with pytest.raises(SystemExit):
+            main(["tables", "show", model, "--home", str(tables.home)])
+        told = capsys.readouterr().out
+        assert told.startswith("models.scores_v2\n")
+        assert shown in told

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from pathlib import Path
 
 import click
 
+from pipelines.commands.moments import Moment
 from pipelines.commands.terminal import console, opened
 from pipelines.options import PACKAGE
 from pipelines.place import HOME
@@ -31,7 +33,28 @@ def show(context: click.Context, home: Path, model: str, actuals: bool, rows: in
     """Print rows of a model's table, or of a platform table such as `deliveries`."""
     from pipelines.render import print_rows
 
+    print_rows(console, opened(_home(context, home)), model, actuals, rows)
+
+
+@tables.command(params=[HOME])
+@click.argument("model")
+@click.option("--since", type=Moment(), help="Actuals of this day or time, and later.")
+@click.option("--until", type=Moment(), help="Actuals before this day or time.")
+@click.pass_context
+def labels(
+    context: click.Context, home: Path, model: str, since: datetime | None, until: datetime | None
+) -> None:
+    """Count the labels of a model: with a prediction, without one, too early, corrected."""
+    from pipelines.joined import count_labels
+    from pipelines.render import print_labels
+
+    found = count_labels(opened(_home(context, home)), model, since=since, until=until)
+    print_labels(console, found)
+
+
+def _home(context: click.Context, home: Path) -> Path:
+    """The option of the command, else that of the group."""
     given = context.get_parameter_source("home") is not click.core.ParameterSource.DEFAULT
     assert context.parent is not None
-    place = home if given else context.parent.params["home"]
-    print_rows(console, opened(place), model, actuals, rows)
+    inherited: Path = context.parent.params["home"]
+    return home if given else inherited
