@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 import pyarrow as pa
 from pydantic import AwareDatetime, BaseModel
 
+from schemas._instead import instead_of
 from schemas._strictness import without_none
 from schemas.errors import InvalidExtractorError
 from schemas.row import STAMPED, ClassScores
@@ -128,9 +129,8 @@ def _type(annotation: Any, column: str, within: tuple[type, ...]) -> pa.DataType
         items = {arrow_type(item, column, within)[0] for item in parts}
         if len(items) == 1:
             return pa.list_(items.pop())
-    raise InvalidExtractorError(
-        f"{column}: no table column for {_name(annotation)}; use {_KNOWN} (`| None` for nulls)"
-    )
+    use = instead_of(annotation) or f"{_KNOWN} (`| None` for nulls)"
+    raise InvalidExtractorError(f"{column}: no table column for {_name(annotation)}; use {use}")
 
 
 def _struct(model: type[BaseModel], column: str, within: tuple[type, ...]) -> pa.DataType:
@@ -155,7 +155,10 @@ def _common(kinds: set[type], column: str) -> pa.DataType:
 
 
 def _name(annotation: Any) -> str:
-    return annotation.__name__ if isinstance(annotation, type) else str(annotation)
+    if not isinstance(annotation, type):
+        return str(annotation)
+    foreign = annotation.__module__.partition(".")[0] in ("numpy", "pandas")  # they have a `bool`
+    return f"{annotation.__module__.partition('.')[0]}." * foreign + annotation.__name__
 
 
 def _class_scores(scores: dict[str, float]) -> list[dict[str, Any]]:

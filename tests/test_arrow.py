@@ -1,15 +1,28 @@
-from datetime import UTC, date, datetime, timedelta, timezone
+from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from enum import Enum, IntEnum, StrEnum
 from typing import Annotated, Any, List, Literal, Optional  # noqa: UP035
 from uuid import UUID
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pytest
-from pydantic import AwareDatetime, BaseModel, Field
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    Field,
+    NaiveDatetime,
+    NonNegativeInt,
+    PastDate,
+    PastDatetime,
+    PositiveInt,
+    condecimal,
+    confloat,
+    conint,
+)
 
-from extractors import ClassScores, NanAsNull, Timestamp
+from extractors import ClassScores, NanAsNull, Row, Timestamp
 from schemas import InvalidExtractorError
 from schemas.arrow import CLASS_SCORES, STAMPED_FIELDS, TIME, arrow_type, converter, to_array
 
@@ -113,10 +126,6 @@ ONE_TYPE = "all its values must be str, or all int (`| None` outside for nulls)"
     ("annotation", "message"),
     [
         (Any, f"R.c: no table column for Any; use {KNOWN}"),
-        (Decimal, f"R.c: no table column for Decimal; use {KNOWN}"),
-        (datetime, f"R.c: no table column for datetime; use {KNOWN}"),
-        (UUID, f"R.c: no table column for UUID; use {KNOWN}"),
-        (np.ndarray, f"R.c: no table column for ndarray; use {KNOWN}"),
         (dict[str, int], f"R.c: no table column for dict[str, int]; use {KNOWN}"),
         (set[str], f"R.c: no table column for set[str]; use {KNOWN}"),
         (list, f"R.c: no table column for list; use {KNOWN}"),
@@ -124,7 +133,8 @@ ONE_TYPE = "all its values must be str, or all int (`| None` outside for nulls)"
         (tuple[()], f"R.c: no table column for tuple[()]; use {KNOWN}"),
         (tuple[int, str], f"R.c: no table column for tuple[int, str]; use {KNOWN}"),
         (int | str, f"R.c: no table column for int | str; use {KNOWN}"),
-        (list[Decimal], f"R.c: no table column for Decimal; use {KNOWN}"),
+        (complex, f"R.c: no table column for complex; use {KNOWN}"),
+        (np.complex128, f"R.c: no table column for numpy.complex128; use {KNOWN}"),
         (Literal["a", 1], f"R.c: {ONE_TYPE}"),
         (Literal["a", None], f"R.c: {ONE_TYPE}"),
         (Mixed, f"R.c: {ONE_TYPE}"),
@@ -136,6 +146,75 @@ def test_other_types_are_refused_with_those_there_are(annotation: Any, message: 
     with pytest.raises(InvalidExtractorError) as caught:
         arrow_type(annotation, "R.c")
     assert str(caught.value) == message
+
+
+DECIMAL = "Decimal; use float, or str to keep every digit"
+TIMES = "use Timestamp, which has an offset and microseconds: digits below are cut off"
+UNSIGNED = "use int, which goes up to 2**63 - 1, or str for larger numbers"
+
+
+@pytest.mark.parametrize(
+    ("annotation", "message"),
+    [
+        (Decimal, DECIMAL),
+        (condecimal(max_digits=9, decimal_places=2), DECIMAL),
+        (list[Decimal], DECIMAL),
+        (Decimal | None, DECIMAL),
+        (datetime, f"datetime; {TIMES}"),
+        (NaiveDatetime, f"NaiveDatetime; {TIMES}"),
+        (PastDatetime, f"PastDatetime; {TIMES}"),
+        (pd.Timestamp, f"pandas.Timestamp; {TIMES}"),
+        (np.datetime64, f"numpy.datetime64; {TIMES}"),
+        (PastDate, "PastDate; use date"),
+        (timedelta, "timedelta; use float, in seconds"),
+        (np.timedelta64, "numpy.timedelta64; use float, in seconds"),
+        (time, "time; use str"),
+        (UUID, "UUID; use str"),
+        (np.uint8, f"numpy.uint8; {UNSIGNED}"),
+        (np.uint32, f"numpy.uint32; {UNSIGNED}"),
+        (np.uint64, f"numpy.uint64; {UNSIGNED}"),
+        (list[np.uint64], f"numpy.uint64; {UNSIGNED}"),
+        (np.int32, "numpy.int32; use int"),
+        (np.int64, "numpy.int64; use int"),
+        (np.float16, "numpy.float16; use float"),
+        (np.float64, "numpy.float64; use float"),
+        (np.bool_, "numpy.bool; use bool"),
+        (np.str_, "numpy.str_; use str"),
+        (np.ndarray, "numpy.ndarray; use list[float], or a list of another type"),
+    ],
+)
+def test_for_a_type_that_comes_close_to_one_that_one_is_named(
+    annotation: Any, message: str
+) -> None:
+    with pytest.raises(InvalidExtractorError) as caught:
+        arrow_type(annotation, "R.c")
+    assert str(caught.value) == f"R.c: no table column for {message}"
+
+
+@pytest.mark.parametrize(
+    ("annotation", "kind", "good", "bad"),
+    [
+        (conint(ge=0), pa.int64(), [0, 2**63 - 1], [2**63, 2**64 - 1]),
+        (NonNegativeInt, pa.int64(), [0, 2**32], [2**63]),
+        (PositiveInt, pa.int64(), [1], [2**63]),
+        (confloat(ge=0), pa.float64(), [0.5, 1e300], []),
+    ],
+)
+def test_unsigned_numbers_have_a_column_with_sign(
+    annotation: Any, kind: pa.DataType, good: list[Any], bad: list[Any]
+) -> None:
+    assert arrow_type(annotation, "c") == (kind, False)
+    found, positions = to_array([*good, *bad], kind)
+    assert found.to_pylist() == [*good, *(None for _ in bad)]
+    assert positions == list(range(len(good), len(good) + len(bad)))
+
+
+def test_nanoseconds_are_cut_to_microseconds() -> None:
+    class Seen(Row):
+        at: Timestamp
+
+    seen = Seen(at="2026-01-02T12:00:00.123456789Z")
+    assert array(Timestamp, [seen.at]) == [datetime(2026, 1, 2, 12, 0, 0, 123456, tzinfo=UTC)]
 
 
 def array(annotation: Any, values: list[Any]) -> Any:
