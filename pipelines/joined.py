@@ -15,7 +15,8 @@ from weighbridge.wire import Kind
 LATEST = ("event_time", "ingest_time", "row_id")
 """Of two actuals of a prediction the latter by these counts."""
 DELAY = "delay_seconds"
-_SHARED = frozenset({"model_id", "prediction_id"})
+SHARED = frozenset({"model_id", "prediction_id"})
+"""Columns that are the same in both."""
 _KEYS = ("row_id", "prediction_id", "event_time")
 
 
@@ -74,7 +75,7 @@ def joined(
     matched = actuals.take(found)
     result = predictions if columns is None else predictions.select(list(columns))
     for name in actuals.column_names if actual_columns is None else actual_columns:
-        if name not in _SHARED:
+        if name not in SHARED:
             result = result.append_column(actual_name(name, result.column_names), matched[name])
     delay = pc.subtract(_micros(matched), _micros(predictions))
     seconds = pc.divide(delay.cast(pa.float64()), 1e6)

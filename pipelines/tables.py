@@ -176,10 +176,15 @@ def table_of(extractor: Extractor) -> RowTable:
     return RowTable(f"{MODELS}.{extractor.table}", extractor.pushed)
 
 
+def tables_of(extractor: Extractor) -> list[str]:
+    """Full names of its table in each version, the latest one last."""
+    return [f"{MODELS}.{name}" for name in extractor.tables]
+
+
 def pushed_tables(extractors: Extractors) -> dict[str, Extractor]:
     """Whose each table is that is pushed. Earlier versions of a table may have undelivered rows."""
     pushed = [item for item in extractors.values() if item.pushed]
-    earlier = {f"{MODELS}.{name}": item for item in pushed for name in item.tables}
+    earlier = {name: item for item in pushed for name in tables_of(item)}
     return {**earlier, **{table_of(item).name: item for item in pushed}}
 
 

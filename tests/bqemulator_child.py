@@ -95,7 +95,8 @@ def added(old: Any, new: Any, within: str = "") -> Any:
         now = by_name.pop(field.name, None)
         if now is None:
             raise ValidationError(f"Field {field.name} is missing in new schema")
-        if (now.type, now.mode) != (field.type, field.mode):
+        relaxed = (field.mode, now.mode) == ("REQUIRED", "NULLABLE")
+        if now.type != field.type or (now.mode != field.mode and not relaxed):
             raise ValidationError(f"Field {field.name} has changed type")
         inner = '"element".' if field.mode == "REPEATED" else ""
         yield from added(field.fields, now.fields, f'{within}"{field.name}".{inner}')

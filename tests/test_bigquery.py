@@ -128,7 +128,8 @@ def test_a_table_is_made_as_its_row_class_says(
     assert (table.time_partitioning.type_, table.time_partitioning.field) == ("DAY", "event_time")
     assert table.clustering_fields == ["model_version"]
     assert table.description == "What was weighed."
-    assert table.labels == {"model": "parcels", "owner": "scales_acme_example"}
+    own = {key: table.labels[key] for key in ("model", "owner")}
+    assert own == {"model": "parcels", "owner": "scales_acme_example"}
     columns = {field.name: field for field in table.schema}
     assert columns["weight"].description == "in kg"
     kinds = {name: (field.field_type, field.mode) for name, field in columns.items()}

@@ -80,15 +80,17 @@ def test_the_quotas_hold_for_all_that_is_let_through(interval: int) -> None:
 @pytest.mark.parametrize(
     "names",
     [
-        ["models.scores", "models.scores_latest"],
-        ["models.weighbridge_deliveries"],
-        ["models.weighbridge_skipped_latest"],
+        [["models.scores"], ["models.scores_latest"]],
+        [["models.scores"], ["models.scores_joined"]],
+        [["models.scores", "models.scores_v2"], ["models.scores_latest"]],
+        [["models.weighbridge_deliveries"]],
+        [["models.weighbridge_skipped_latest"]],
     ],
 )
-def test_tables_that_meet_in_the_dataset(names: list[str]) -> None:
+def test_tables_that_meet_in_the_dataset(names: list[list[str]]) -> None:
     with pytest.raises(ConfigurationError, match="would both need"):
         check_names(names)
-    check_names(["models.scores", "models.scores_actuals", "models.weighbridge"])
+    check_names([["models.scores", "models.scores_v2"], ["models.scores_actuals"], ["models.w"]])
 
 
 @pytest.mark.parametrize("columns", [["größe"], ["a" * 301], ["Weight", "weight"]])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from pipelines.ledger import PLATFORM, SCHEMAS
@@ -39,27 +39,33 @@ def table_id(name: str) -> str:
 
 
 def view_id(name: str) -> str:
-    """Name of the view that shows each row of a table once."""
+    """Name of the view that shows each row of a table once, that of its first version."""
     return f"{table_id(name)}_latest"
 
 
-def check_names(models: Iterable[str]) -> None:
+def joined_id(name: str) -> str:
+    """Name of the view that shows predictions with their actuals."""
+    return f"{table_id(name)}_joined"
+
+
+def check_names(models: Iterable[Sequence[str]]) -> None:
     """Refuse tables whose names meet in one dataset.
 
     Args:
-        models: full names of the models' tables.
+        models: full names of each model's tables, its first version first.
 
     Raises:
         ConfigurationError: two of them are one to BigQuery, or a table is another one's view.
     """
     taken: dict[str, str] = {}
-    for name in (*SCHEMAS, *sorted(models)):
-        for found in (table_id(name), view_id(name)):
+    for first, *later in sorted([[name] for name in SCHEMAS] + [list(names) for names in models]):
+        name = later[-1] if later else first
+        for found in (table_id(name), view_id(first), joined_id(first)):
             other = taken.setdefault(found.lower(), name)
             if other != name:
                 raise ConfigurationError(
                     f"tables {other} and {name} would both need {found} in the dataset, where "
-                    f"{PLATFORM}_ and _latest are ours; give one of the models another id"
+                    f"{PLATFORM}_, _latest and _joined are ours; give one of the models another id"
                 )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -20,6 +20,7 @@ _SCALARS = {
 }
 _ALIASES = {"INT64": "INTEGER", "FLOAT64": "FLOAT", "BOOL": "BOOLEAN", "STRUCT": "RECORD"}
 _LONGEST_DESCRIPTION = 1024
+Refuse = Callable[[str, str, str | None], ConfigurationError]
 
 
 def without_maps(rows: pa.Table) -> pa.Table:
@@ -43,32 +44,39 @@ def fields_of(table: str, schema: pa.Schema) -> list[SchemaField]:
 
 
 def merged(
-    table: str, stored: Sequence[SchemaField], wanted: Sequence[SchemaField], within: str = ""
+    stored: Sequence[SchemaField], wanted: Sequence[SchemaField], refuse: Refuse, within: str = ""
 ) -> tuple[list[SchemaField], list[str]]:
     """What a table shall have: what it has, and behind that what is new.
 
+    Args:
+        stored: the columns that it has.
+        wanted: those of the row class.
+        refuse: makes the error for a column, its type in the table, and that in the row class.
+        within: what stands before the names.
+
     Returns:
-        The columns, and the names of those that are new.
+        The columns, and what is said of each change.
 
     Raises:
-        ConfigurationError: a column of another type, with the remedy.
+        ConfigurationError: a column of another type, or a required one that the row class lacks.
     """
     by_name = {item.name: item for item in wanted}
-    result, added = [], []
+    result, said = [], []
     for old in stored:
-        new = by_name.pop(old.name, None)
+        new, name = by_name.pop(old.name, None), f"{within}{old.name}"
         if new is None:
+            if old.mode == "REQUIRED":
+                raise refuse(name, kind_of(old), None)
             result.append(old)  # not ours, or of an earlier row class
             continue
-        name = f"{within}{old.name}"
-        if _kind(old) != _kind(new):
-            raise ConfigurationError(
-                f"table {table}: column {name} is {_kind(old)}, and the row class says "
-                f"{_kind(new)}; keep the type and add a column of another name"
-            )
-        inner, more = merged(table, old.fields, new.fields, f"{name}.")
-        added += more
+        if kind_of(old) != kind_of(new):
+            raise refuse(name, kind_of(old), kind_of(new))
         changed = old.to_api_repr()  # with what was set by others, such as policy tags
+        if old.mode == "REQUIRED":
+            said.append(f"{name} may be null now")
+            changed["mode"] = "NULLABLE"
+        inner, more = merged(old.fields, new.fields, refuse, f"{name}.")
+        said += more
         if new.description:
             changed["description"] = new.description
         if inner:
@@ -76,8 +84,8 @@ def merged(
         result.append(SchemaField.from_api_repr(changed))
     for new in by_name.values():
         result.append(new)
-        added.append(f"{within}{new.name}")
-    return result, added
+        said.append(f"added {within}{new.name}")
+    return result, said
 
 
 def _field(item: pa.Field, place: str) -> SchemaField:
@@ -110,7 +118,8 @@ def _scalar(kind: pa.DataType, place: str) -> str:
     return _SCALARS[kind]
 
 
-def _kind(item: SchemaField) -> str:
+def kind_of(item: SchemaField) -> str:
+    """The type of a column by its one name, `repeated` in front of a list's."""
     name = str(item.field_type).upper()
     name = _ALIASES.get(name, name)
     return f"repeated {name}" if item.mode == "REPEATED" else name
