@@ -22,17 +22,21 @@ SECRETS = ["google-cloud-secret-manager>=2.20"]
 TEST = [
     # One minor version: tests/bqemulator_child.py reaches into it.
     "bqemulator>=1.4,<1.5",
+    "duckdb>=1.2",
     "gcp-storage-emulator>=2026.7",
     "gunicorn>=22",
     "httpx2>=2",
     "hypothesis>=6.100",
     "mypy>=1.13",
     "opentelemetry-sdk>=1.27",
+    "polars>=1.30",
     "pytest>=8",
     "pytest-xdist>=3.6",
     "pyyaml>=6",
     "ruff>=0.9",
 ]
+# 300 MB, and Java: for one example of docs/readers.md.
+SPARK = ["pyspark>=3.5,<3.6"]
 
 setup(
     name="weighbridge-pipeline",
@@ -74,6 +78,7 @@ setup(
         "bigquery": BIGQUERY,
         "demo": DEMO,
         "secrets": SECRETS,
+        "spark": SPARK,
         "test": [*TEST, *BIGQUERY, *DEMO, *SECRETS],
     },
     entry_points={"console_scripts": ["weighbridge=pipelines.cli:main"]},
