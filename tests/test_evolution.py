@@ -12,10 +12,13 @@ import pyarrow as pa
 import pytest
 from pyiceberg.schema import Schema
 from pyiceberg.types import IntegerType, NestedField, StringType, TimestamptzType
-from support import Home, plain, untyped, write_package
+from support import Home, environment, packed, plain, scored, untyped, write_package
 
 from extractors import Extractor, Feature, ModelSettings, Row, load_extractors
+from pipelines import arize
+from pipelines.cli import main
 from pipelines.outbox import Outbox
+from pipelines.receiver import ArizeReceiver
 from pipelines.tables import Tables
 from schemas import ConfigurationError
 
@@ -279,9 +282,8 @@ CHANGED = untyped("int", "number")
 def run_with(home: Home, folder: Path, package: str, text: str, number: Any, key: str) -> Any:
     write_package(folder, package, numbers=text)
     home.package = package
-    path = home.put(plain("number", {"number": number}, message_id=key), name=key)
     body = {"request": {"number": number}, "response": {}}
-    home.put(plain("number", body, message_id=key), name=key)
+    path = home.put(plain("number", body, message_id=key), name=key)
     return home.run(files=str(path))
 
 
@@ -342,3 +344,59 @@ def test_a_model_is_not_taken_for_the_version_of_another(tmp_path: Path, package
     text = str(error.value)
     assert "table models.number_v2 holds rows of the model number-v2" in text
     assert "give number table_version=3" in text
+
+
+def test_what_the_old_table_still_owes_arize_is_delivered(
+    tmp_path: Path, package: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(arize, "BACKOFF_SECONDS", 0.01)
+    text = (Path(__file__).parent / "packages/odd/scores.py").read_text()
+    write_package(tmp_path, f"{package}_1", scores=text)
+    text = text.replace(
+        "channel: Annotated[str | None, Tag]", "channel: Annotated[int | None, Tag]"
+    )
+    text = text.replace('envelope.headers.get("x-channel")', "7")
+    text = text.replace(
+        'row=Scored, model_type="binary")', 'row=Scored, model_type="binary", table_version=2)'
+    )
+    write_package(tmp_path, f"{package}_2", scores=text)
+    home = Home(tmp_path, f"{package}_1")
+    old = home.put(
+        packed("scores", [scored(0.5, prefix="a")], headers=[b'{"x-channel": "web"}']),
+        packed("scores", [scored(0.5, prefix="b")], headers=[b'{"x-channel": "3"}'], first=1),
+        name="old",
+    )
+    new = home.put(packed("scores", [scored(0.5, prefix="c")], first=2), name="new")
+    with environment(ARIZE_API_KEY="key", ARIZE_SPACE_ID="space"):
+        owing = home.run("--arize_url", "http://127.0.0.1:9", files=str(old))
+        assert owing.undelivered_rows == 2
+        home.package = f"{package}_2"
+        with ArizeReceiver("key", "space") as receiver:
+            paid = home.run("--arize_url", receiver.url, files=str(new))
+    assert paid.undelivered_rows == 0
+    rows = [row for upload in receiver.uploads for row in upload.table.to_pylist()]
+    assert sorted((row["prediction_id"], row["channel"]) for row in rows) == [
+        ("a-0", None),
+        ("b-0", 3),
+        ("c-0", 7),
+    ]
+    assert (len(home.rows("scores")), len(home.rows("scores_v2"))) == (2, 1)
+
+
+def test_commands_name_tables_with_their_version(
+    tmp_path: Path, package: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home = Home(tmp_path)
+    run_with(home, tmp_path, f"{package}_1", CHANGED, 7, "a")
+    run_with(home, tmp_path, f"{package}_2", versioned(CHANGED, 2), 8, "b")
+    capsys.readouterr()
+    own = ["--extractors_package", f"{package}_2"]
+    for command in (["models", *own], ["tables", "--home", str(home.folder), *own]):
+        with pytest.raises(SystemExit):
+            main(command)
+    told = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    assert "number (prediction) -> models.number_v2, table only: untyped" in told
+    assert [line for line in told if line.startswith("models.")] == [
+        "models.number number 1 1 1 1",
+        "models.number_v2 number 1 1 1 1",
+    ]
