@@ -80,10 +80,10 @@ def refusal(
             f"let it be null in the table, or {another}"
         )
     name = column.partition(".")[0]
-    pinned = extractor.pushed and any(
-        item.name == name and item.role.kind == "feature" for item in extractor.shape().columns
-    )
-    arize = "; Arize keeps the type of a feature, so rename it, too" if pinned else ""
+    roles = {item.name: item.role.kind for item in extractor.shape().columns}
+    role = roles.get(name) if extractor.pushed else None
+    pinned = role in ("feature", "tag")
+    arize = f"; Arize keeps the type of a {role}, so rename it, too" if pinned else ""
     return ConfigurationError(
         f"table {table}: column {column} is {old}, and the row class says {new}; keep the type "
         f"and add a column of another name, or {another}{arize}"

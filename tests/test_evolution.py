@@ -10,6 +10,8 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from pyiceberg.schema import Schema
 from pyiceberg.types import IntegerType, NestedField, StringType, TimestamptzType
 from support import Home, environment, packed, plain, scored, untyped, write_package
@@ -17,6 +19,7 @@ from support import Home, environment, packed, plain, scored, untyped, write_pac
 from extractors import Extractor, Feature, ModelSettings, Row, load_extractors
 from pipelines import arize
 from pipelines.cli import main
+from pipelines.evolution import changes
 from pipelines.outbox import Outbox
 from pipelines.receiver import ArizeReceiver
 from pipelines.tables import Tables
@@ -235,6 +238,60 @@ def test_a_worker_with_the_older_row_class_goes_on_after_evolution(tables: Table
         {"a": 2, "b": None},
         {"a": 1 << 40, "b": "y"},
     ]
+
+
+SCALARS = st.sampled_from(
+    [pa.int32(), pa.int64(), pa.float32(), pa.float64(), pa.string(), pa.bool_(), pa.date32()]
+)
+TYPES = st.recursive(
+    SCALARS,
+    lambda inner: st.one_of(
+        inner.map(pa.list_),
+        inner.map(lambda kind: pa.map_(pa.string(), kind)),
+        st.lists(inner, min_size=1, max_size=3).map(
+            lambda kinds: pa.struct([(f"f{i}", kind) for i, kind in enumerate(kinds)])
+        ),
+    ),
+    max_leaves=4,
+)
+
+
+@st.composite
+def evolved(draw: st.DrawFn, kind: pa.DataType) -> pa.DataType:
+    """A type that came of another one, mostly by changes that are allowed."""
+    change = draw(st.sampled_from(["keep", "keep", "widen", "widen", "replace"]))
+    if change == "replace":
+        return draw(TYPES)
+    if pa.types.is_struct(kind):
+        fields = [(item.name, draw(evolved(item.type))) for item in kind]
+        more = [("more", draw(TYPES))] if change == "widen" else []
+        return pa.struct([*fields, *more])
+    if pa.types.is_list(kind):
+        return pa.list_(draw(evolved(kind.value_type)))
+    if pa.types.is_map(kind):
+        return pa.map_(kind.key_type, draw(evolved(kind.item_type)))
+    wider = {pa.int32(): pa.int64(), pa.float32(): pa.float64()}
+    return wider.get(kind, kind) if change == "widen" else kind
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_what_is_allowed_iceberg_does_and_then_nothing_is_left(
+    tables: Tables, data: st.DataObject
+) -> None:
+    before = data.draw(TYPES)
+    after = data.draw(evolved(before))
+    name = f"models.t{len(tables.names())}"
+    tables._prepare(name, schema(a=before))
+    found = changes(schema(a=before), schema(a=after))
+    if all(change.allowed for change in found):
+        line = tables._prepare(name, schema(a=after), extractor())
+        assert line == (f"changed table {name}: {', '.join(map(str, found))}" if found else "")
+        assert tables._prepare(name, schema(a=after), extractor()) == ""
+    else:
+        with pytest.raises(ConfigurationError, match="table_version=2"):
+            tables._prepare(name, schema(a=after), extractor())
+        assert tables._prepare(name, schema(a=before), extractor()) == ""
 
 
 LAUNCHER = """
