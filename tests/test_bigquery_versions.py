@@ -117,6 +117,9 @@ def test_a_view_that_is_not_the_one_is_made_again(
     google.client.update_table(table, ["labels"])
     home.run()
     assert [row["weight"] for row in home.rows("parcels_latest")] == ["1"]
+    before = len(list(google.client.list_jobs(all_users=True)))
+    home.run()
+    assert len(list(google.client.list_jobs(all_users=True))) == before  # and none without need
 
 
 def test_a_model_is_not_taken_for_the_version_of_another(

@@ -7,6 +7,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import duckdb
+import polars
 import pyarrow as pa
 import pytest
 
@@ -133,6 +135,18 @@ def test_batches_are_streamed(tables: Tables) -> None:
     batches = stream(tables, "scores", columns=["row_id"])
     assert isinstance(batches, pa.RecordBatchReader)
     assert sum(batch.num_rows for batch in batches) == 3
+
+
+def test_duckdb_and_polars_take_the_stream_of_all_versions(tables: Tables) -> None:
+    put(tables, "scores", schema(n=pa.string()), *({"key": key, "n": "1"} for key in "ab"))
+    put(tables, "scores_v2", schema(n=pa.int64()), *({"key": key, "n": 2} for key in "bc"))
+    rows = stream(tables, "scores", columns=["n"])
+    assert duckdb.sql("SELECT n, count(*) FROM rows GROUP BY n ORDER BY n").fetchall() == [
+        (1, 1),
+        (2, 2),
+    ]
+    frame = polars.DataFrame(stream(tables, "scores", columns=["n"]))
+    assert frame["n"].sum() == 5
 
 
 def test_what_is_not_there_is_named(tables: Tables) -> None:
