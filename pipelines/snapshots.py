@@ -7,10 +7,12 @@ This builds the same updates from PyIceberg's public parts, and hands them to th
 from __future__ import annotations
 
 import math
+import time
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
-from typing import NamedTuple
+from datetime import timedelta
+from typing import Final, NamedTuple
 from uuid import uuid4
 
 from pyiceberg.exceptions import CommitFailedException
@@ -47,7 +49,13 @@ KEPT_SNAPSHOTS = 20
 """Metadata is read, copied and written with every commit, and is mostly its snapshots."""
 MERGED_MANIFESTS = 20
 """So many manifests of about one size become one: each entry is rewritten once for each size."""
-_CODEC = "deflate"
+MANIFEST_FILES = 5000
+"""The most files that one manifest lists."""
+_CODEC: Final = "deflate"
+
+
+class FilesGoneError(Exception):
+    """Files that a change removes are not in the table any more."""
 
 
 class Change(NamedTuple):
@@ -78,18 +86,30 @@ def add_snapshot(table: Table, change: Change, keep: int = KEPT_SNAPSHOTS) -> No
 
     Raises:
         CommitFailedException: another commit came first; nothing was changed.
+        FilesGoneError: a file to be removed is not in the table.
         ValueError: a file that does not fit the table's columns or partitions.
     """
     _Commit(table, change).run(keep)
 
 
-def forget_snapshots(table: Table, keep: int = KEPT_SNAPSHOTS) -> int:
+def forget_snapshots(
+    table: Table, keep: int = KEPT_SNAPSHOTS, older: timedelta | None = None
+) -> int:
     """Forget all but the newest snapshots, without a new one; how many went.
+
+    Args:
+        table: loaded just now; stale afterwards.
+        keep: how many snapshots the table has at most afterwards.
+        older: of these, forget those that are as old, too, but for the current one.
 
     Raises:
         CommitFailedException: another commit came first.
     """
     old = _old(table, keep)
+    if older is not None:
+        limit = (time.time() - older.total_seconds()) * 1000
+        aged = {item.snapshot_id for item in table.metadata.snapshots if item.timestamp_ms <= limit}
+        old = [id_ for id_ in _old(table, 1) if id_ in aged or id_ in old]
     if old:
         _send(table, (RemoveSnapshotsUpdate(snapshot_ids=old),), old)
     return len(old)
@@ -106,6 +126,16 @@ class _Commit:
         self._written: list[str] = []
 
     def run(self, keep: int) -> None:
+        try:
+            updates = self._updates()
+            if old := _old(self._table, keep - 1):
+                updates.append(RemoveSnapshotsUpdate(snapshot_ids=old))
+            _send(self._table, tuple(updates), old)
+        except (CommitFailedException, FilesGoneError):
+            _delete(self._table, self._written)
+            raise
+
+    def _updates(self) -> list[TableUpdate]:
         added = [
             parquet_file_to_data_file(self._table.io, self._metadata, location)
             for location in self._change.added
@@ -120,19 +150,17 @@ class _Commit:
         updates: list[TableUpdate] = [
             AddSnapshotUpdate(snapshot=snapshot),
             SetSnapshotRefUpdate(
-                ref_name=MAIN_BRANCH, type=SnapshotRefType.BRANCH, snapshot_id=self._id
+                ref_name=MAIN_BRANCH,
+                type=SnapshotRefType.BRANCH,
+                snapshot_id=self._id,
+                max_ref_age_ms=None,
+                max_snapshot_age_ms=None,
+                min_snapshots_to_keep=None,
             ),
         ]
         if properties:
             updates.append(SetPropertiesUpdate(updates=properties))
-        old = _old(self._table, keep - 1)
-        if old:
-            updates.append(RemoveSnapshotsUpdate(snapshot_ids=old))
-        try:
-            _send(self._table, tuple(updates), old)
-        except CommitFailedException:
-            _delete(self._table, self._written)
-            raise
+        return updates
 
     def _new(self, file: DataFile) -> ManifestEntry:
         return ManifestEntry.from_args(
@@ -147,7 +175,7 @@ class _Commit:
         if self._change.removed:
             live = [self._without_removed(manifest, removed) for manifest in live]
             if len(removed) < len(self._change.removed):
-                raise CommitFailedException("files to be replaced are gone")
+                raise FilesGoneError("others have replaced these files")
         return list(self._merged(live)), removed
 
     def _without_removed(self, manifest: ManifestFile, removed: list[DataFile]) -> ManifestFile:
@@ -168,7 +196,7 @@ class _Commit:
         sizes: dict[tuple[int, int], list[ManifestFile]] = defaultdict(list)
         for manifest in manifests:
             files = (manifest.added_files_count or 0) + (manifest.existing_files_count or 0)
-            ours = manifest.added_snapshot_id == self._id  # has entries that say what is removed
+            ours = manifest.added_snapshot_id == self._id  # says what is removed, too
             if manifest.content != ManifestContent.DATA or ours or not files:
                 yield manifest
             else:
@@ -177,10 +205,12 @@ class _Commit:
         for (spec, _), group in sizes.items():
             if len(group) < (2 if self._change.merged else MERGED_MANIFESTS):
                 yield from group
-            else:
-                yield self._manifest(
-                    (e for m in group for e in m.fetch_manifest_entry(self._table.io)), spec
-                )
+                continue
+            entries = [e for m in group for e in m.fetch_manifest_entry(self._table.io)]
+            # By day, so that a reader of a day needs few of them.
+            entries.sort(key=lambda entry: str(entry.data_file.partition))
+            for start in range(0, len(entries), MANIFEST_FILES):
+                yield self._manifest(entries[start : start + MANIFEST_FILES], spec)
 
     def _manifest(
         self,
@@ -266,8 +296,11 @@ def _send(table: Table, updates: tuple[TableUpdate, ...], forgotten: list[int]) 
         if present.issuperset(forgotten):
             raise
         raise CommitFailedException("another process has forgotten these snapshots") from None
-    logged = {entry.metadata_file for entry in done.metadata.metadata_log}
-    _delete(table, [e.metadata_file for e in table.metadata.metadata_log if e.metadata_file not in logged])
+    before, after = (
+        {entry.metadata_file for entry in metadata.metadata_log}
+        for metadata in (table.metadata, done.metadata)
+    )
+    _delete(table, before - after)
 
 
 def _delete(table: Table, locations: Iterable[str]) -> None:

@@ -57,6 +57,10 @@ class Store:
             if not path.name.startswith(".")
         )
 
+    def unfinished(self) -> list[str]:
+        """Names of files that are being written, or that a killed process has left half-written."""
+        return [str(path.relative_to(self.root)) for path in self.root.rglob(".*.tmp")]
+
     def age(self, name: str) -> float:
         """Seconds since the object was written; 0 if it is not there."""
         try:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from pipelines.commands.maintain import maintain
 from pipelines.commands.terminal import console, opened
 from pipelines.options import PACKAGE
 from pipelines.place import HOME
@@ -35,3 +36,6 @@ def show(context: click.Context, home: Path, model: str, actuals: bool, rows: in
     assert context.parent is not None
     place = home if given else context.parent.params["home"]
     print_rows(console, opened(place), model, actuals, rows)
+
+
+tables.add_command(maintain)
