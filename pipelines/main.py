@@ -76,8 +76,8 @@ def _run_here(extractors: Extractors, options: RunOptions, display: Display) -> 
                 counted.append(_deliver(push))
             done += sum(file.bytes for file in batch)
             display.progress(done, total)
-    for table in after_run(options.open(), extractors):
-        display.say(f"compacted {table.table}: {table.files_before:,} files -> {table.files:,}")
+    for line in after_run(options.open(), extractors):
+        display.say(line)
     return _report(extractors, merge(counted), len(files), push)
 
 

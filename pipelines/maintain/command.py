@@ -12,13 +12,11 @@ from extractors import Extractors
 from pipelines.ledger import PLATFORM
 from pipelines.maintain.retain import retentions
 from pipelines.maintain.sweep import sweep_unfinished
-from pipelines.maintain.upkeep import Done, Upkeep
+from pipelines.maintain.upkeep import Done, Upkeep, lock_of
 from pipelines.render import grid
 from pipelines.store import Store
 from pipelines.tables import MODELS, Tables, table_of
 
-LOCK = "upkeep"
-"""Held in a home by whoever maintains its tables."""
 _log = logging.getLogger("weighbridge")
 
 
@@ -43,15 +41,15 @@ def maintain_tables(
     names = _names(tables, extractors, models)
     upkeep, good, found = Upkeep(tables, _kept(names, extractors, retain)), True, []
     store = Store(tables.home)
-    with store.locked(LOCK):  # waits for a follower's slice
-        for name in names:
-            try:
+    for name in names:
+        try:
+            with store.locked(lock_of(name)):  # a follower may be at it
                 found.append(upkeep.run(name, dry_run))
-            except Exception as error:  # the other tables need it no less
-                good = False
-                # Not the error's text: it may quote rows.
-                _log.error("%s: maintenance failed with %s", name, type(error).__name__)
-        unfinished = 0 if models else sweep_unfinished(store, dry_run=dry_run)
+        except Exception as error:  # the other tables need it no less
+            good = False
+            # Not the error's text: it may quote rows.
+            _log.error("%s: maintenance failed with %s", name, type(error).__name__)
+    unfinished = 0 if models else sweep_unfinished(store, dry_run=dry_run)
     _print(console, found, dry_run)
     if unfinished:
         console.print(f"half-written files deleted: {unfinished:,}")
@@ -98,4 +96,4 @@ def _change(before: str, after: str) -> str:
 
 
 def _size(number: int) -> str:
-    return f"{number / 1e6:,.1f} MB"
+    return f"{number / 1e3:,.0f} kB" if number < 1e6 else f"{number / 1e6:,.1f} MB"

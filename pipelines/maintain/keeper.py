@@ -10,14 +10,13 @@ from collections.abc import Callable
 from extractors import Extractors
 from pipelines.destination import Destination
 from pipelines.ledger import PLATFORM
-from pipelines.maintain.command import LOCK
 from pipelines.maintain.retain import retentions
 from pipelines.maintain.sweep import sweep_unfinished
-from pipelines.maintain.upkeep import Done, Upkeep, stored_files
+from pipelines.maintain.upkeep import Done, Upkeep, lock_of, recall, stored_files
 from pipelines.store import Store
 from pipelines.tables import MODELS, Tables
 
-LOOK_SECONDS = 60.0
+LOOK_SECONDS = 300.0
 """From look to look at what has to be done: for each table, at its metadata only."""
 DAILY_SECONDS = 24 * 3600.0
 """Days end, rows grow too old and files become unneeded without a commit."""
@@ -52,22 +51,22 @@ class Keeper:
             daily: whether a table is due after a day, too, and not only for its files.
         """
         finished: list[Done] = []
-        with self._store.try_locked(LOCK) as ours:
-            for name in self._due(daily) if ours else []:
+        for name in self._due(daily):
+            with self._store.try_locked(lock_of(name)) as ours:
                 done, started = Done(name), time.monotonic()
-                for _ in self._upkeep.steps(done):
+                for _ in self._upkeep.steps(done) if ours else ():
                     if pause(time.monotonic() - started):
                         return finished
                     started = time.monotonic()
-                finished.append(done)
-            if finished and daily:
-                sweep_unfinished(self._store)
+            finished += [done] if ours else []
+        if finished and daily:
+            sweep_unfinished(self._store)
         return finished
 
     def _due(self, daily: bool) -> list[str]:
         found = []
         for name in [*self._tables.names(MODELS), *self._tables.names(PLATFORM)]:
-            memory = self._upkeep.memory(name)
+            memory = recall(self._tables, name)
             old = daily and time.time() - memory.at >= DAILY_SECONDS
             if old or stored_files(self._tables.load(name)) - memory.files >= MORE_FILES:
                 found.append(name)
@@ -105,14 +104,23 @@ def keeper_of(tables: Destination, extractors: Extractors) -> Keeper | None:
     return Keeper(tables, extractors) if isinstance(tables, Tables) else None
 
 
-def after_run(tables: Destination, extractors: Extractors) -> list[Done]:
-    """A look at the tables after a run over files, and some seconds of work where they need it."""
+def after_run(tables: Destination, extractors: Extractors) -> list[str]:
+    """A look at the tables after a run over files, and some seconds of work where they need it.
+
+    Returns:
+        A line for each table that was changed.
+    """
     keeper = keeper_of(tables, extractors)
     if keeper is None:
         return []
     end = time.monotonic() + BUDGET_SECONDS
     try:
-        return keeper.look_after(lambda _: time.monotonic() >= end, daily=False)
+        found = keeper.look_after(lambda _: time.monotonic() >= end, daily=False)
     except Exception as error:  # the run itself is done
         _log.warning("maintenance failed with %s", type(error).__name__)
         return []
+    return [
+        f"compacted {done.table}: {done.files_before:,} files -> {done.files:,}"
+        for done in found
+        if done.files != done.files_before
+    ]

@@ -67,7 +67,7 @@ class Memory:
 
 
 class Upkeep:
-    """Maintains tables, one process of a home at a time.
+    """Maintains tables. Two at once are harmless, and do the work twice.
 
     Args:
         tables: the tables.
@@ -103,19 +103,10 @@ class Upkeep:
         yield from self._compact(done)
         self._tidy(name)
         yield
-        memory = self.memory(name)
-        swept = sweep(self._tables, name, memory.marks)
+        swept = sweep(self._tables, name, recall(self._tables, name).marks)
         done.swept = swept.files
         done.files, done.bytes = self._count(name)
-        memory = Memory(time.time(), done.files, swept.marks)
-        self._tables.store.write(_memory(name), json.dumps(asdict(memory)).encode())
-
-    def memory(self, name: str) -> Memory:
-        """What the last maintenance of a table left behind."""
-        try:
-            return Memory(**json.loads(self._tables.store.read(_memory(name))))
-        except FileNotFoundError:
-            return Memory()
+        remember(self._tables, name, Memory(time.time(), done.files, swept.marks))
 
     def _drop(self, done: Done) -> Iterator[None]:
         retention = self._retention.get(done.table)
@@ -166,7 +157,7 @@ class Upkeep:
         found = list(groups(kept, self._today())) if done.compacted else []
         done.files = len(kept) - sum(len(group) - 1 for group in found)
         done.bytes = sum(file.bytes for file in kept)  # what compaction saves is not known before
-        marks = self.memory(done.table).marks
+        marks = recall(self._tables, done.table).marks
         done.swept = sweep(self._tables, done.table, marks, dry_run=True).files
 
     def _count(self, name: str) -> tuple[int, int]:
@@ -175,6 +166,24 @@ class Upkeep:
 
     def _today(self) -> int:
         return ((self._clock() - _EPOCH) // timedelta(microseconds=1)) // DAY
+
+
+def lock_of(name: str) -> str:
+    """The lock in a home of who maintains a table."""
+    return f"{_FOLDER}/{name}"
+
+
+def recall(tables: Tables, name: str) -> Memory:
+    """What the last maintenance of a table left behind."""
+    try:
+        return Memory(**json.loads(tables.store.read(_memory(name))))
+    except FileNotFoundError:
+        return Memory()
+
+
+def remember(tables: Tables, name: str, memory: Memory) -> None:
+    """Leave something behind for the next maintenance."""
+    tables.store.write(_memory(name), json.dumps(asdict(memory)).encode())
 
 
 def stored_files(table: Table) -> int:
