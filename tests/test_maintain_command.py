@@ -7,7 +7,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 import pytest
-from support import NOW, Home, packed, scored, write_package
+from support import NOW, Home, packed, plain, scored, write_package
 from test_cli import call
 from test_commit import NAME, held, new_tables
 from test_maintain import YESTERDAY, commit, locations
@@ -18,7 +18,8 @@ from pipelines.main import run
 from pipelines.maintain import keeper as keeping
 from pipelines.maintain.keeper import Keeper, KeeperThread, keeper_of
 from pipelines.maintain.retain import retentions
-from pipelines.maintain.upkeep import recall
+from pipelines.maintain.upkeep import Upkeep, recall
+from pipelines.snapshots import forget_snapshots
 from pipelines.store import Store
 from pipelines.tables import Tables
 
@@ -102,6 +103,33 @@ def locations_of(tables: Tables, name: str) -> list[Path]:
         Path(path.removeprefix("file://"))
         for path in table.inspect.files()["file_path"].to_pylist()
     ]
+
+
+def test_the_same_input_after_compaction_and_expiry_adds_nothing(
+    tmp_path: Path,
+) -> None:
+    """One prediction id in two envelopes and a label that was corrected: all of them stay."""
+    home = Home(tmp_path)
+    labels = ("yes", "no")
+    for number, label in enumerate(labels):
+        at = YESTERDAY + timedelta(seconds=number)
+        actual = {"actual": {"cases": [{"id": "c-0", "label": label}]}}
+        messages = [
+            packed("scores", [scored(0.5 + number / 10)], first=number, at=at),
+            plain("scores", actual, message_id=f"t{number}", at=at),
+        ]
+        home.run(files=str(home.put(*messages, name=f"f{number}")))
+    tables = Tables(home.folder)
+    wanted = {name: home.rows(name) for name in ("scores", "scores_actuals")}
+    assert [row["prediction_id"] for row in wanted["scores"]] == ["c-0", "c-0"]
+    assert [row["label"] for row in wanted["scores_actuals"]] == ["yes", "no"]
+    for name in wanted:
+        done = Upkeep(tables, {}).run(f"models.{name}")
+        assert (done.files_before, done.files, done.duplicates) == (2, 1, 0)
+        forget_snapshots(tables.load(f"models.{name}"), keep=1)
+    for files in (str(home.input / "f1.avro"), str(home.input / "*.avro")):
+        assert home.run(files=files).rows == 0
+    assert {name: home.rows(name) for name in wanted} == wanted
 
 
 def test_settings_of_a_model_say_how_long_its_rows_are_kept(
