@@ -28,7 +28,7 @@ from schemas.arrow import TIME
 COLUMNS = 16
 OURS, PLAIN, APPEND = "Weighbridge", "plain Parquet, fsync and rename", "PyIceberg append"
 NAME, APPENDED = "models.ours", "models.appended"
-MOMENTS = {"2-20": slice(1, 20), "middle": slice(90, 110), "last": slice(-20, None)}
+MOMENTS = {"2nd-20th": slice(1, 20), "last 20": slice(-20, None)}
 START = datetime(2026, 3, 1, tzinfo=UTC)
 STEP = timedelta(minutes=4)
 """Between commits: 300 are a day's."""
@@ -39,11 +39,12 @@ console = Console(highlight=False, width=110)
 @click.command()
 @click.option("--quick", is_flag=True, help="Few commits: whether all of it works.")
 @click.option("--commits", type=click.IntRange(min=30), default=300, show_default=True)
-def main(quick: bool, commits: int) -> None:
-    """Measure commits of 500 and of 10,000 rows, one way after the other, commit by commit."""
+@click.option("--rows", "sizes", multiple=True, default=(500, 10_000), show_default=True, type=int)
+def main(quick: bool, commits: int, sizes: tuple[int, ...]) -> None:
+    """Measure commits of so many rows, one way after the other, commit by commit."""
     logging.disable(logging.WARNING)
     console.print(machine(LIBRARIES))
-    for rows in (500, 10_000):
+    for rows in sizes:
         with tempfile.TemporaryDirectory(prefix="weighbridge-bench-") as folder:
             _measure(Path(folder), 40 if quick else commits, rows)
 

@@ -78,7 +78,7 @@ def _print(console: Console, found: list[Done], dry_run: bool) -> None:
         table.add_row(
             done.table,
             _change(f"{done.files_before:,}", f"{done.files:,}"),
-            _change(_size(done.bytes_before), _size(done.bytes)),
+            _change(_size(done.bytes_before), _size(done.bytes_before if dry_run else done.bytes)),
             "-" if dry_run else f"{done.duplicates:,}",
             f"{done.days:,}",
             f"{done.swept:,}",
@@ -88,7 +88,7 @@ def _print(console: Console, found: list[Done], dry_run: bool) -> None:
         if not done.compacted:
             console.print(f"{done.table} has delete files of another program, and is not compacted")
     if dry_run:
-        console.print("nothing was changed; what compaction saves is not known before")
+        console.print("nothing was changed; how much smaller it would be is not known before")
 
 
 def _change(before: str, after: str) -> str:
