@@ -76,9 +76,10 @@ def _run_here(extractors: Extractors, options: RunOptions, display: Display) -> 
                 counted.append(_deliver(push))
             done += sum(file.bytes for file in batch)
             display.progress(done, total)
-    for line in after_run(options.open(), extractors):
+    everything = merge(counted)
+    for line in after_run(options.open(), extractors, everything):
         display.say(line)
-    return _report(extractors, merge(counted), len(files), push)
+    return _report(extractors, everything, len(files), push)
 
 
 def _follow(extractors: Extractors, options: RunOptions, display: Display) -> Report:
