@@ -92,6 +92,10 @@ class Store:
         return open(path, "a")
 
 
+_LAST = ".json"
+"""A commit's last file, beside its others: to sync their folder once is enough."""
+
+
 class _SyncedStream(io.BufferedWriter):
     raw: io.FileIO
 
@@ -99,7 +103,9 @@ class _SyncedStream(io.BufferedWriter):
         if not self.closed:
             self.flush()
             os.fsync(self.fileno())
-            sync_folder(Path(str(self.raw.name)).parent)
+            path = Path(str(self.raw.name))
+            if path.suffix == _LAST:
+                sync_folder(path.parent)
         super().close()
 
 

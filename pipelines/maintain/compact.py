@@ -125,7 +125,10 @@ def _read(table: Table, group: list[LiveFile]) -> pa.Table:
         for file in sorted(group, key=lambda file: (file.sequence, file.location))
     ]
     schema = pa.schema([_plain(field) for field in schema_to_pyarrow(table.schema())])
-    return pa.concat_tables([part.cast(schema) for part in parts])
+    rows = pa.concat_tables([part.cast(schema) for part in parts])
+    if rows.num_rows != sum(file.file.record_count for file in group):
+        raise ValueError(f"{'.'.join(table.name())}: files do not hold the rows that they should")
+    return rows
 
 
 def _alike(files: list[LiveFile]) -> list[LiveFile]:
