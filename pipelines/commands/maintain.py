@@ -8,8 +8,9 @@ from typing import Any
 import click
 
 from pipelines.commands.terminal import console, opened
-from pipelines.options import PACKAGE, Duration
+from pipelines.options import PACKAGE
 from pipelines.place import PLACE_PARAMETERS, Place
+from pipelines.units import Duration
 
 DAY = 24 * 3600.0
 
@@ -41,11 +42,6 @@ def maintain(
     It may run at any time, beside runs and followers. Exit status: 0 done, 1 a table could not be
     maintained, 2 wrong usage or configuration.
     """
-    context = click.get_current_context()
-    assert context.parent is not None
-    for name, value in context.parent.params.items():  # `tables --home X maintain`
-        if context.get_parameter_source(name) is click.core.ParameterSource.DEFAULT:
-            parameters[name] = value
     place = Place.of(parameters)
     if place.tables != "iceberg":
         raise click.UsageError(
@@ -57,10 +53,10 @@ def maintain(
         raise click.UsageError("--retain: whole days are dropped; give at least 1d")
     tables = opened(place.home)
 
-    from extractors import load_extractors
+    from pipelines.config.options import load_models
     from pipelines.maintain.command import maintain_tables
 
-    extractors = load_extractors(parameters["extractors_package"])
+    extractors = load_models(parameters["extractors_package"])
     known = {model_id for model_id, _ in extractors}
     for model in models:
         if model not in known:
