@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import logging
 import random
 import time
 from collections.abc import Iterable
-from datetime import UTC, datetime
 from hashlib import blake2b
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 from pyiceberg.exceptions import CommitFailedException, CommitStateUnknownException
 from pyiceberg.table import Table
+from pyiceberg.table.snapshots import Operation
 
 from pipelines.files import FileRef, without_known
 from pipelines.outbox import Commit, Outbox
+from pipelines.snapshots import Change, add_snapshot
 
 if TYPE_CHECKING:
     from pipelines.tables import Tables
@@ -23,9 +23,6 @@ if TYPE_CHECKING:
 RING = "weighbridge.tokens"
 RING_LENGTH = 500
 ATTEMPTS = 200
-KEPT_SNAPSHOTS = 30
-# Two processes that tidy up after each other warn about what the other has removed.
-logging.getLogger("pyiceberg.table.update").setLevel(logging.ERROR)
 
 
 def commit_files(
@@ -67,13 +64,14 @@ def commit_files(
             outbox.put(result)
             announced = entry
             try:
-                _transact(table, fresh, _next_ring(ring, entry, outbox, ring_length))
+                added = [f"file://{ref.path}" for ref in fresh]
+                tokens = ",".join(_next_ring(ring, entry, outbox, ring_length))
+                add_snapshot(table, Change(Operation.APPEND, added, properties={RING: tokens}))
             except (CommitFailedException, CommitStateUnknownException):
                 time.sleep(random.uniform(0, 0.02 * 2 ** min(attempt, 5)))
                 continue
             if not outbox.holds(entry):
                 outbox.put(result)  # we slept so long that the entry was taken for a failed one
-            expire(tables, name)
             return result
     raise CommitFailedException(f"{name}: {ATTEMPTS} conflicts in a row")
 
@@ -81,30 +79,6 @@ def commit_files(
 def read_ring(table: Table) -> list[str]:
     """Entries of the table's latest commits, oldest first."""
     return [entry for entry in table.properties.get(RING, "").split(",") if entry]
-
-
-def expire(tables: Tables, name: str, keep: int = KEPT_SNAPSHOTS) -> bool:
-    """Forget all but the newest snapshots once there are twice as many; commits stay cheap.
-
-    Tokens live in the ring, not in snapshots. Never fails a commit: a lost race is left to the
-    next one.
-    """
-    table = tables.load(name)
-    times = sorted(snapshot.timestamp_ms for snapshot in table.metadata.snapshots)
-    if len(times) < 2 * keep:
-        return False
-    limit = datetime.fromtimestamp(times[-keep] / 1000, UTC)
-    try:
-        table.maintenance.expire_snapshots().older_than(limit).commit()
-    except (CommitFailedException, ValueError):  # ValueError: another process expired them
-        return False
-    return True
-
-
-def _transact(table: Table, files: list[FileRef], ring: list[str]) -> None:
-    with table.transaction() as transaction:
-        transaction.add_files([f"file://{ref.path}" for ref in files], check_duplicate_files=False)
-        transaction.set_properties({RING: ",".join(ring)})
 
 
 def _next_ring(ring: list[str], entry: str, outbox: Outbox, length: int) -> list[str]:

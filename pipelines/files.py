@@ -27,7 +27,7 @@ ORDER = [
 ]
 """So that an envelope's rows stand together, and row groups can be left unread by their times."""
 ROW_GROUP = 64 * 1024
-_DAY = 86_400_000_000
+DAY = 86_400_000_000
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SAMPLE = 1000
 Times = np.ndarray[tuple[int], np.dtype[np.int64]]
@@ -99,7 +99,7 @@ def write_files(
     if fresh.num_rows < rows.num_rows:
         ids = "envelope_id"
         known += len(pc.unique(rows[ids])) - len(pc.unique(fresh[ids]))
-    folder = _folder(table, store)
+    folder = folder_of(table, store)
     return Written(list(write_days(store, folder, fresh, checked, max_rows, max_bytes)), known)
 
 
@@ -142,7 +142,7 @@ def without_known(table: Table, store: Store, refs: list[FileRef]) -> list[FileR
             if kept.num_rows == 0:
                 continue
             if kept.num_rows < rows.num_rows:
-                ref = _write(store, _folder(table, store), kept, current)
+                ref = _write(store, folder_of(table, store), kept, current)
         result.append(replace(ref, checked=current))
     return result
 
@@ -161,15 +161,15 @@ def data_files(table: Table, after: int, times: Times, dense: bool = False) -> I
     """
     snapshot = table.current_snapshot()
     field = table.schema().find_field("event_time").field_id
-    days = np.unique(times // _DAY)
+    days = np.unique(times // DAY)
     for manifest in snapshot.manifests(table.io) if snapshot else []:
         if manifest.content != ManifestContent.DATA or manifest.sequence_number <= after:
             continue
         if not _in_manifest(manifest, days, dense):
             continue
         for entry in manifest.fetch_manifest_entry(table.io):
-            low = _integer(entry.data_file.lower_bounds[field])
-            high = _integer(entry.data_file.upper_bounds[field])
+            low = bound(entry.data_file.lower_bounds[field])
+            high = bound(entry.data_file.upper_bounds[field])
             if (entry.sequence_number or 0) > after and _any_between(times, low, high, dense):
                 yield local_path(entry.data_file.file_path)
 
@@ -219,7 +219,7 @@ def _in_manifest(manifest: Any, days: Times, dense: bool) -> bool:
     summary = manifest.partitions[0] if manifest.partitions else None
     if summary is None or summary.lower_bound is None:
         return True
-    low, high = _integer(summary.lower_bound), _integer(summary.upper_bound)
+    low, high = bound(summary.lower_bound), bound(summary.upper_bound)
     return _any_between(days, low, high, dense)
 
 
@@ -266,7 +266,8 @@ def _write(place: Place, folder: str, rows: pa.Table, checked: int) -> FileRef:
     return FileRef(place.path(name), rows.num_rows, int(times[0]), int(times[-1]), checked)
 
 
-def _folder(table: Table, store: Store) -> str:
+def folder_of(table: Table, store: Store) -> str:
+    """The table's folder in the store."""
     return local_path(table.location()).removeprefix(f"{store.root}/")
 
 
@@ -286,7 +287,8 @@ def _times(rows: pa.Table) -> Times:
     return times  # sorted, as rows are in ORDER
 
 
-def _integer(value: bytes) -> int:
+def bound(value: bytes) -> int:
+    """A number of a manifest, such as a day or an event time."""
     return int.from_bytes(value, "little", signed=True)
 
 

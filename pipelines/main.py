@@ -17,6 +17,7 @@ from pipelines.follow import Follower, only_follower
 from pipelines.graph import arize_access, build, outboxes, push_arguments
 from pipelines.intake import Intake, Source
 from pipelines.journal import Journal
+from pipelines.maintain.keeper import KeeperThread, after_run, keeper_of
 from pipelines.metrics import UNKNOWN, Counts, counts, merge
 from pipelines.options import RunOptions, parse_run
 from pipelines.push import Push
@@ -75,7 +76,10 @@ def _run_here(extractors: Extractors, options: RunOptions, display: Display) -> 
                 counted.append(_deliver(push))
             done += sum(file.bytes for file in batch)
             display.progress(done, total)
-    return _report(extractors, merge(counted), len(files), push)
+    everything = merge(counted)
+    for line in after_run(options.open(), extractors, everything):
+        display.say(line)
+    return _report(extractors, everything, len(files), push)
 
 
 def _follow(extractors: Extractors, options: RunOptions, display: Display) -> Report:
@@ -91,8 +95,12 @@ def _follow(extractors: Extractors, options: RunOptions, display: Display) -> Re
             else WatchedFiles(options.input_files, journal)
         )
         intake, pusher = Intake(source, journal), Pusher(push) if push else None
+        keeper = keeper_of(options.open(), extractors)
+        upkeep = KeeperThread(keeper) if keeper else None
         follower = Follower(batches, journal, intake, pusher, options, display)
         files, counted = follower.run()
+        if upkeep is not None:
+            upkeep.finish()
         report = _report(extractors, counted, files, push)
         report.failing = [file.path for batch in follower.failing for file in batch.files]
         journal.close()

@@ -57,6 +57,10 @@ class Store:
             if not path.name.startswith(".")
         )
 
+    def unfinished(self) -> list[str]:
+        """Names of files that are being written, or that a killed process has left half-written."""
+        return [str(path.relative_to(self.root)) for path in self.root.rglob(".*.tmp")]
+
     def age(self, name: str) -> float:
         """Seconds since the object was written; 0 if it is not there."""
         try:
@@ -88,6 +92,10 @@ class Store:
         return open(path, "a")
 
 
+_LAST = ".json"
+"""A commit's last file, beside its others: to sync their folder once is enough."""
+
+
 class _SyncedStream(io.BufferedWriter):
     raw: io.FileIO
 
@@ -95,7 +103,9 @@ class _SyncedStream(io.BufferedWriter):
         if not self.closed:
             self.flush()
             os.fsync(self.fileno())
-            sync_folder(Path(str(self.raw.name)).parent)
+            path = Path(str(self.raw.name))
+            if path.suffix == _LAST:
+                sync_folder(path.parent)
         super().close()
 
 

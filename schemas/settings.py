@@ -30,3 +30,5 @@ class ModelSettings(BaseModel):
     """an envelope that gives more rows is a dead letter"""
     timeout: timedelta = Field(default=timedelta(seconds=5), gt=timedelta(0))
     """longest time that the extractor may take for one envelope"""
+    retention: timedelta | None = Field(default=None, ge=timedelta(days=1))
+    """how long rows stay in its table, by event time; None for ever"""

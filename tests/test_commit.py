@@ -14,9 +14,11 @@ from hypothesis import strategies as st
 from support import NOW
 
 from pipelines import commit as commits
-from pipelines.commit import RING, commit_files, expire, read_ring
+from pipelines import snapshots
+from pipelines.commit import RING, commit_files, read_ring
 from pipelines.files import FileRef, write_files
 from pipelines.outbox import Outbox
+from pipelines.snapshots import forget_snapshots
 from pipelines.tables import Tables
 from schemas.arrow import TIME
 
@@ -113,17 +115,19 @@ def test_a_list_without_anything_new_commits_nothing(tables: Tables, tmp_path: P
 
 
 def test_expiry_keeps_tokens_and_rows(tables: Tables, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(commits.expire, "__defaults__", (3,))
+    monkeypatch.setattr(snapshots.add_snapshot, "__defaults__", (3,))
     files = []
     for number in range(9):
         files.append(write(tables, rows([f"e{number}"])))
         commit_files(tables, NAME, files[-1], Outbox(None))
     table = tables.load(NAME)
-    assert 3 <= len(table.metadata.snapshots) < 6
+    assert len(table.metadata.snapshots) == 3
     assert len(read_ring(table)) == 9
     assert commit_files(tables, NAME, files[0], Outbox(None)).files == ()
     assert held(tables) == sorted(f"e{n}:{i}" for n in range(9) for i in (0, 1))
-    assert expire(tables, NAME, keep=10) is False
+    assert forget_snapshots(table, keep=10) == 0
+    assert forget_snapshots(table, keep=2) == 1
+    assert held(tables) == sorted(f"e{n}:{i}" for n in range(9) for i in (0, 1))
 
 
 def test_the_ring_forgets_no_token_that_is_undelivered(tables: Tables, tmp_path: Path) -> None:

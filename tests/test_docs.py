@@ -27,9 +27,10 @@ import pytest
 import extractors
 from extractors import load_extractors
 from extractors.testing import envelope, rows_of
-from pipelines import arize, commit, extract, metrics, write
+from pipelines import arize, commit, extract, files, metrics, snapshots, write
 from pipelines.cli import cli
 from pipelines.decode import decode
+from pipelines.maintain import compact, keeper, sweep
 from schemas import ModelSettings, Stage, roles
 from schemas.arize import MODEL_TYPES
 from schemas.row import STAMPED
@@ -41,7 +42,7 @@ ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 README = ROOT / "README.md"
 PAGES = [README, *sorted(DOCS.glob("*.md"))]
-FOLLOWED = ["docs/adding-a-model.md", "docs/operations.md"]
+FOLLOWED = ["docs/adding-a-model.md", "docs/operations.md", "docs/tables.md"]
 # Where the pages say that they are, and what they listen on.
 FOLDER, PORT = "/home/you/shop", "8100"
 _FENCE = re.compile(r'^```(\w*)(?: title="([^"]+)")?\n(.*?)^```$', re.M | re.S)
@@ -80,6 +81,7 @@ def plain(text: str) -> list[str]:
         (r"\b([0-9a-f]{32}|[0-9a-f]{16}|[0-9a-f]{8})\b", "HASH"),
         (r"\d+\.\d s\b", "SECONDS"),
         (r"\b\d+ bytes", "BYTES"),
+        (r"\b\d+ kB", "SIZE"),
         ("─+", "─"),
     ):
         text = re.sub(pattern, name, text)
@@ -177,9 +179,9 @@ def mentioned(names: Any, text: str) -> list[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["docs/adding-a-model.md", "docs/operations.md"])
+@pytest.mark.parametrize("name", FOLLOWED)
 def test_a_page_that_is_followed_shows_what_happens(name: str, walk: Walk) -> None:
-    if name == "docs/operations.md":
+    if name != FOLLOWED[0]:
         for block in blocks(ROOT / FOLLOWED[0]):
             walk.follow(block)
     text = (ROOT / name).read_text()
@@ -341,7 +343,15 @@ def test_limits_are_as_the_pages_say() -> None:
         "operations.md": [
             f"An upload is tried {arize.ATTEMPTS} times",
             f"without an answer ends after {arize.TIMEOUT_SECONDS:.0f} seconds",
-            f"has {2 * commit.KEPT_SNAPSHOTS}, all but the newest {commit.KEPT_SNAPSHOTS} are",
+        ],
+        "tables.md": [
+            f"all but the newest {snapshots.KEPT_SNAPSHOTS} snapshots",
+            f"Each {snapshots.MERGED_MANIFESTS} manifests",
+            f"row groups of {files.ROW_GROUP:,}",
+            f"for up to {keeper.BUDGET_SECONDS:.0f} seconds, of tables with {keeper.MORE_FILES}",
+            f"(below {compact.SMALL_BYTES >> 20} MB)",
+            f"once there are {compact.FILES_OF_TODAY}",
+            f"not before it is {sweep.DATA_SECONDS / 86400:.0f} days old",
         ],
         "wire.md": [f"may unpack to {wire.MAX_BATCH_BYTES >> 20} MiB"],
         "architecture.md": [
@@ -412,7 +422,7 @@ def rewrite(path: Path, folder: Path) -> None:
     """Put the real outputs into the console blocks of a page."""
     text, walk = path.read_text(), Walk(folder)
     try:
-        if path.name == "operations.md":
+        if path != ROOT / FOLLOWED[0]:
             for block in blocks(ROOT / FOLLOWED[0]):
                 walk.follow(block)
         new = [(block, walk.follow(block)) for block in blocks(path)]

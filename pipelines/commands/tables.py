@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from pipelines.commands.maintain import maintain
 from pipelines.commands.moments import Moment
 from pipelines.commands.terminal import console, opened
 from pipelines.options import PACKAGE
@@ -58,3 +59,6 @@ def _home(context: click.Context, home: Path) -> Path:
     assert context.parent is not None
     inherited: Path = context.parent.params["home"]
     return home if given else inherited
+
+
+tables.add_command(maintain)

@@ -1,0 +1,1 @@
+"""What keeps Iceberg tables small and quick: compaction, retention, expiry and the sweep."""
