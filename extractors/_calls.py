@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 from extractors._registry import Extractor
 from schemas.errors import DecodeError, ExtractError, RecordError, RowValidationError
 from schemas.failure import describe_exception, describe_refusal
-from schemas.guard import Raised, TimeLimit, TimeLimitReached
+from schemas.guard import GROWTH_BYTES, MemoryLimitReached, Raised, TimeLimit, TimeLimitReached
 from weighbridge import Envelope
 
 _DICTS = {dict}
@@ -50,6 +50,7 @@ class Extracted:
         empty: positions of envelopes without rows.
         failed: positions of envelopes that are refused, and why.
         with_nan: envelopes that hold NaN or Infinity, which JSON does not have.
+        calls: how many envelopes were taken.
     """
 
     unchecked: Taken = field(default_factory=Taken)
@@ -57,6 +58,7 @@ class Extracted:
     empty: list[int] = field(default_factory=list)
     failed: list[tuple[int, RecordError]] = field(default_factory=list)
     with_nan: int = 0
+    calls: int = 0
 
 
 class ExtractorCalls:
@@ -78,6 +80,9 @@ class ExtractorCalls:
     def extract(self, envelopes: Iterable[Envelope]) -> Extracted:
         """The rows of envelopes, and the errors of those that give none as they should.
 
+        It may stop after `TICK_SECONDS`, lest rows without bound gather before anybody looks at
+        them: call it again with the same iterator for the rest.
+
         An error is a `DecodeError` if a body that the extractor asked for is broken, an
         `ExtractError` if it raised something, took too long, or gave what are no rows or too many,
         and a `RowValidationError` if its row class refused in the constructor.
@@ -89,7 +94,9 @@ class ExtractorCalls:
         self._with_nan = 0
         taken = Taken()
         rows, counts, positions = taken.rows, taken.counts, taken.positions
-        outcomes = self._limit.each(self._list, envelopes, self._seconds)
+        limit = self._limit
+        ticks, position = limit.ticks, -1
+        outcomes = limit.each(self._list, envelopes, self._seconds)
         for position, items in enumerate(outcomes):
             if not isinstance(items, list):
                 found.failed.append((position, self._error(items)))
@@ -99,6 +106,9 @@ class ExtractorCalls:
                 positions.append(position)
             else:
                 found.empty.append(position)
+            if limit.ticks != ticks:
+                break
+        found.calls = position + 1
         found.with_nan = self._with_nan
         kinds = set(map(type, rows))
         if kinds <= _DICTS:
@@ -165,6 +175,9 @@ class ExtractorCalls:
             return error
         if isinstance(error, TimeLimitReached):
             return ExtractError(f"took longer than {self._seconds:g} s", error="TimeLimitReached")
+        if isinstance(error, MemoryLimitReached):
+            cause = f"took more than {GROWTH_BYTES >> 20} MiB of memory"
+            return ExtractError(cause, error="MemoryLimitReached")
         if isinstance(error, ValidationError):
             return self._refused(error)
         return self._raised(error)

@@ -21,6 +21,7 @@ from schemas.errors import RecordError, RowValidationError
 from schemas.failure import describe_refusal
 from schemas.row import STAMPED, Row
 from schemas.rules import RowRule, outcome_columns, row_rules
+from schemas.settings import ModelSettings
 
 S = TypeVar("S")
 UNVERSIONED = "unversioned"
@@ -79,11 +80,15 @@ class RowBuffer(Generic[S]):
     Args:
         shape: what the rows must be.
         checked: whether rows come from instances of the row class, which has checked them.
+        max_row_bytes: the most that a row may have, in Arrow's form.
     """
 
-    def __init__(self, shape: RowShape, checked: bool) -> None:
+    def __init__(
+        self, shape: RowShape, checked: bool, max_row_bytes: int = ModelSettings().max_row_bytes
+    ) -> None:
         self.shape = shape
         self._checked = checked
+        self._max_row_bytes = max_row_bytes
         names = [column.name for column in shape.columns]
         self._names = frozenset(names)
         self._required = frozenset(column.name for column in shape.columns if column.required)
@@ -148,6 +153,9 @@ class RowBuffer(Generic[S]):
             [stamped.get(name, arrays.get(name)) for name in self.shape.schema.names],
             schema=self.shape.schema,
         )
+        for position in _too_large(batch, self._max_row_bytes):
+            cause = f"more than {self._max_row_bytes} bytes, ModelSettings.max_row_bytes"
+            check.refuse_row(position, cause)
         self._apply_rules(batch, check)
         if check.refused:
             batch = batch.filter(pa.array(~np.isin(owners, list(check.refused))))
@@ -319,6 +327,18 @@ def _is_valid(column: Column, value: Any) -> bool:
     except Exception:
         return False
     return True
+
+
+def _too_large(batch: pa.RecordBatch, limit: int, first: int = 0) -> Iterator[int]:
+    """Positions of rows that have more bytes: halves are looked at only as long as they may."""
+    if batch.nbytes <= limit:
+        return
+    if batch.num_rows == 1:
+        yield first
+        return
+    half = batch.num_rows // 2
+    yield from _too_large(batch.slice(0, half), limit, first)
+    yield from _too_large(batch.slice(half), limit, first + half)
 
 
 def _true(mask: pa.Array) -> list[int]:

@@ -1,8 +1,10 @@
-"""A time limit for calls of other people's code."""
+"""Limits of time and memory for calls of other people's code."""
 
 from __future__ import annotations
 
 import ctypes
+import resource
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -14,8 +16,19 @@ TICK_SECONDS = 0.1
 """How often the watching thread looks: a call is ended up to two ticks after its limit."""
 
 
+GRACE_SECONDS = 5.0
+"""How long a call may go on after it was told to end; then it is in code that cannot be ended."""
+GROWTH_BYTES = 1 << 30
+"""How much one call may add to the most memory that the process ever had."""
+_MAXRSS_BYTES = 1 if sys.platform == "darwin" else 1024
+
+
 class TimeLimitReached(BaseException):
     """Raised inside a call that takes too long. No `except Exception` in it catches this."""
+
+
+class MemoryLimitReached(BaseException):
+    """Raised inside a call that takes too much memory."""
 
 
 class Raised(NamedTuple):
@@ -25,14 +38,29 @@ class Raised(NamedTuple):
 
 
 class TimeLimit:
-    """Ends calls that take longer than they may, from a watching thread.
+    """Ends calls that take longer than they may, or too much memory, from a watching thread.
 
     The exception is delivered only inside the call. Code in C that does not return to Python
-    cannot be ended. One instance serves one thread at a time, and is made where it is used:
-    neither a thread nor a lock survives pickling or a fork.
+    cannot be ended; whoever made us is told. One instance serves one thread at a time, and is made
+    where it is used: neither a thread nor a lock survives pickling or a fork.
+
+    Args:
+        on_tick: called by the watching thread every `TICK_SECONDS`.
+        on_stuck: called by it when a call goes on for `GRACE_SECONDS` after its limit, with that
+            limit in seconds.
+
+    Attributes:
+        ticks: grows every `TICK_SECONDS`: a look at it is cheaper than one at the clock.
     """
 
-    def __init__(self) -> None:
+    def __init__(
+        self,
+        on_tick: Callable[[], None] | None = None,
+        on_stuck: Callable[[float], None] | None = None,
+    ) -> None:
+        self.ticks = 0
+        self._on_tick = on_tick
+        self._on_stuck = on_stuck
         self._running: tuple[object, float] | None = None
         self._fired = False
         self._thread_id = 0
@@ -51,7 +79,8 @@ class TimeLimit:
         Args:
             function: called once for each argument.
             arguments: taken one by one, outside of the limit.
-            seconds: for each call; one that takes longer has raised `TimeLimitReached`.
+            seconds: for each call; one that takes longer has raised `TimeLimitReached`, and one
+                that takes `GROWTH_BYTES` of memory `MemoryLimitReached`.
         """
         self._thread_id = threading.get_ident()
         for argument in arguments:
@@ -65,7 +94,7 @@ class TimeLimit:
                     self._running = None
                     if self._fired:
                         self._settle()
-            except TimeLimitReached as error:
+            except (TimeLimitReached, MemoryLimitReached) as error:
                 self._running = None
                 self._settle()
                 outcome = Raised(error)
@@ -80,21 +109,33 @@ class TimeLimit:
 
     def _watch(self) -> None:
         seen: tuple[object, float] | None = None
-        since = 0.0
+        began = since = 0.0
+        peak = most = _peak_bytes()
         while not self._stop.wait(TICK_SECONDS):
-            running, now = self._running, time.monotonic()
+            self.ticks += 1
+            if self._on_tick is not None:
+                self._on_tick()
+            running, now, before = self._running, time.monotonic(), peak
+            peak = _peak_bytes()
             if running is None or running is not seen:
-                seen, since = running, now
-            elif now - since >= running[1]:
+                seen, began, since, most = running, now, now, before + GROWTH_BYTES
+                continue
+            if now - since >= running[1]:
                 since = now  # again after another limit: the call may have swallowed it
-                self._end(running)
+                self._end(running, TimeLimitReached)
+            elif peak > most:
+                most = peak + GROWTH_BYTES
+                self._end(running, MemoryLimitReached)
+            if self._on_stuck is not None and now - began >= running[1] + GRACE_SECONDS:
+                if self._running is running:
+                    self._on_stuck(running[1])
 
-    def _end(self, running: tuple[object, float]) -> None:
+    def _end(self, running: tuple[object, float], error: type[BaseException]) -> None:
         with self._lock:
             # In this order: a call that ends in between sees the flag and waits for us.
             self._fired = True
             if self._running is running:
-                _raise_in(self._thread_id, TimeLimitReached)
+                _raise_in(self._thread_id, error)
             else:
                 self._fired = False
 
@@ -104,8 +145,12 @@ class TimeLimit:
             with self._lock:
                 self._fired = False
                 _raise_in(self._thread_id, None)
-        except TimeLimitReached:
+        except (TimeLimitReached, MemoryLimitReached):
             self._fired = False
+
+
+def _peak_bytes() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _MAXRSS_BYTES
 
 
 def _raise_in(thread_id: int, error: type[BaseException] | None) -> None:

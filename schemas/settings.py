@@ -32,3 +32,11 @@ class ModelSettings(BaseModel):
     """longest time that the extractor may take for one envelope"""
     retention: timedelta | None = Field(default=None, ge=timedelta(days=1))
     """how long rows stay in its table, by event time; None for ever"""
+    max_row_bytes: int = Field(default=4 << 20, ge=1)
+    """an envelope with a row of more bytes, as Arrow counts them, is a dead letter"""
+    quarantine_failures: float = Field(default=0.9, ge=0, le=1)
+    """on a stream, a model of which more than this share of envelopes fail is quarantined"""
+    quarantine_time: timedelta = Field(default=timedelta(milliseconds=200), gt=timedelta(0))
+    """and one whose envelopes take longer than this in the mean, or most of its `timeout`"""
+    quarantine_for: timedelta = Field(default=timedelta(minutes=5), gt=timedelta(0))
+    """how long until a sample is tried; doubled each time that fails, up to a day"""

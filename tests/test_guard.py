@@ -115,9 +115,9 @@ def restless(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
             hesitate()
         raise_in(thread_id, error)
 
-    def end_late(limit: TimeLimit, running: tuple[object, float]) -> None:
+    def end_late(limit: TimeLimit, running: Any, error: type[BaseException]) -> None:
         hesitate()
-        end(limit, running)
+        end(limit, running, error)
 
     interval = sys.getswitchinterval()
     monkeypatch.setattr(guard, "TICK_SECONDS", 0.0002)
