@@ -14,8 +14,10 @@ from pipelines.local import Extraction, LocalGraph
 from pipelines.metrics import Counts, merge
 from pipelines.options import RunOptions
 from pipelines.outbox import Commit, Outbox
+from pipelines.store import Store
+from pipelines.stuck import stuck
 from pipelines.tables import metrics_of
-from pipelines.workers import Workers
+from pipelines.workers import WorkerFailed, Workers
 
 
 class BatchRunner:
@@ -32,6 +34,7 @@ class BatchRunner:
     def __init__(self, extractors: Extractors, options: RunOptions, forked: bool) -> None:
         self._graph = LocalGraph(extractors, options)
         self._count = options.workers
+        self._store = Store(options.home)
         self._tables = options.open()
         self._outboxes = outboxes(extractors, options)
         self._workers: Workers[list[str], Extraction] | None = (
@@ -84,4 +87,13 @@ class BatchRunner:
         parts = shares(files, self._count)
         if self._workers is None:
             return [self._graph(part) for part in parts]
-        return self._workers.map(parts)
+        before = stuck(self._store)
+        while True:
+            try:
+                return self._workers.map(parts)
+            except WorkerFailed:
+                # Each of them takes down its worker once.
+                now = stuck(self._store)
+                if now <= before:
+                    raise
+                before |= now

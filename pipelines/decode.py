@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import repeat
 from typing import Any, Protocol, TypeAlias
 
-from schemas import DecodeError, Failure, RouteError
+from schemas import DecodeError, Failure, RecordError, RouteError, RowValidationError
 from weighbridge import Envelope, Origin
 from weighbridge.archive import Message
 from weighbridge.plain import format_rfc3339, plain_id, read_plain
@@ -23,7 +23,7 @@ from weighbridge.wire import (
 
 MIN_TIME, MAX_TIME = -62_135_596_800_000_000, 253_402_300_799_999_999
 """Years 1 and 9999, microseconds since 1970: what Python, Arrow and Iceberg can all hold."""
-RESERVED = "failure_"
+RESERVED = ("failure_", "parked_")
 Heartbeat: TypeAlias = dict[str, Any]
 """What heartbeat.avsc describes."""
 
@@ -37,6 +37,7 @@ class Decoded(Protocol):
         ids: of the envelopes.
         times: their event times, microseconds since 1970.
         statuses: their HTTP statuses.
+        bytes: of all their payloads, at most.
         suspicious: whether there may be a `refusal`.
     """
 
@@ -47,6 +48,7 @@ class Decoded(Protocol):
     ids: list[str]
     times: list[int]
     statuses: list[int | None]
+    bytes: int
     suspicious: bool
 
     def envelopes(self) -> Iterator[Envelope]:
@@ -57,6 +59,9 @@ class Decoded(Protocol):
 
     def dead_letter(self, index: int, failure: Failure) -> Message:
         """The envelope as a message of its own, its payload bytes unchanged."""
+
+    def parked(self, positions: Sequence[int], cause: str) -> Message:
+        """The envelopes of these positions as one message, which says why it is parked."""
 
 
 def decode(message: Message, max_envelope_bytes: int) -> Decoded | Heartbeat:
@@ -84,9 +89,42 @@ def decode(message: Message, max_envelope_bytes: int) -> Decoded | Heartbeat:
     return _Plain(message, envelope, max_envelope_bytes)
 
 
+def refusals(decoded: Decoded, max_future: int) -> dict[int, RecordError]:
+    """Envelopes that no extractor may see, by position.
+
+    Args:
+        decoded: the envelopes of a message.
+        max_future: microseconds that an event may lie ahead of its publish time.
+    """
+    published, times = decoded.message.publish_time, decoded.times
+    latest = MAX_TIME if published is None else published + max_future
+    if not decoded.suspicious and max(times, default=0) <= latest:
+        return {}
+    found: dict[int, RecordError] = {}
+    for position, time in enumerate(times):
+        refusal = decoded.refusal(position)
+        if refusal is not None:
+            found[position] = refusal
+        elif time > latest:
+            cause = "event_time is further ahead than --max_future"
+            found[position] = RowValidationError(cause)
+    return found
+
+
+def unwanted_statuses(statuses: list[int | None], taken: range | None) -> set[int | None]:
+    """Of the statuses, those that an extractor does not take."""
+    if taken is None:
+        return set()
+    return {status for status in set(statuses) if status is not None and status not in taken}
+
+
 def whole_dead_letter(message: Message, failure: Failure) -> Message:
     """A message that cannot be taken apart, unchanged but for what is added to its attributes."""
-    added = dict(failure.attributes())
+    return _marked(message, failure.attributes())
+
+
+def _marked(message: Message, marks: Mapping[str, str]) -> Message:
+    added = dict(marks)
     if "content" not in message.attributes:
         added |= _resolved(message)
     kept = {k: v for k, v in message.attributes.items() if not k.startswith(RESERVED)}
@@ -115,7 +153,8 @@ class _Plain:
         self.ids = [envelope.envelope_id]
         self.times = [envelope.event_micros]
         self.statuses = [envelope.status]
-        self.suspicious = envelope.size > limit
+        self.bytes = envelope.size
+        self.suspicious = self.bytes > limit
         self._envelope = envelope
         self._limit = limit
 
@@ -127,6 +166,9 @@ class _Plain:
 
     def dead_letter(self, index: int, failure: Failure) -> Message:
         return whole_dead_letter(self.message, failure)
+
+    def parked(self, positions: Sequence[int], cause: str) -> Message:
+        return _marked(self.message, {"parked_cause": cause})
 
 
 class _Packed:
@@ -157,6 +199,7 @@ class _Packed:
             for part in ("request", "response", "context")
         )
         times = self.times
+        self.bytes = sizes * len(times)
         self.suspicious = (
             sizes > limit
             or any(batch["cut"])
@@ -187,31 +230,34 @@ class _Packed:
 
     def dead_letter(self, index: int, failure: Failure) -> Message:
         message, batch = self.message, self._batch
-        offset, time = batch["sequence_offset"][index], batch["event_time"][index]
-        sequence = batch["first_sequence"] + offset
-        added = {"envelope_id": f"{batch['publisher_id']}-{sequence}"}
-        if MIN_TIME <= time <= MAX_TIME:
-            added["event_time"] = format_rfc3339(time)
+        added = {"envelope_id": self.ids[index]}
+        if MIN_TIME <= self.times[index] <= MAX_TIME:
+            added["event_time"] = format_rfc3339(self.times[index])
+        added |= failure.attributes()
         if len(self.ids) == 1 and "failure_stage" in message.attributes:
             # It is a dead letter already; made anew it would look like another one.
-            return message._replace(
-                attributes={**message.attributes, **added, **failure.attributes()}
-            )
-        single: dict[str, Any] = {name: [batch[name][index]] for name in ARRAYS}
-        attributes, data = pack(
-            {
-                **batch,
-                **single,
-                "sequence_offset": [0],
-                "first_sequence": sequence,
-                # Its own id: a follower would take it for the batch that it has already had.
-                "batch_id": f"{batch['batch_id']}.{offset}",
-            },
-            compress=False,
-        )
-        return message._replace(
-            data=data, attributes={**attributes, **added, **failure.attributes()}
-        )
+            return message._replace(attributes={**message.attributes, **added})
+        first = batch["first_sequence"] + batch["sequence_offset"][index]
+        name = f"{batch['batch_id']}.{batch['sequence_offset'][index]}"
+        return self._part([index], name, added, first_sequence=first, sequence_offset=[0])
+
+    def parked(self, positions: Sequence[int], cause: str) -> Message:
+        if len(positions) == len(self.ids):
+            return _marked(self.message, {"parked_cause": cause})
+        offsets = self._batch["sequence_offset"]
+        ends = f"{offsets[positions[0]]}-{offsets[positions[-1]]}"
+        name = f"{self._batch['batch_id']}.{ends}"
+        return self._part(positions, name, {"parked_cause": cause})
+
+    def _part(
+        self, positions: Sequence[int], batch_id: str, added: Mapping[str, str], **fields: Any
+    ) -> Message:
+        """A message of some of the envelopes, which a follower does not take for the whole one."""
+        batch = self._batch
+        arrays = {name: [batch[name][i] for i in positions] for name in ARRAYS}
+        part = {**batch, **arrays, "batch_id": batch_id, **fields}
+        attributes, data = pack(part, compress=False)
+        return self.message._replace(data=data, attributes={**attributes, **added})
 
 
 def _too_large(size: int, limit: int) -> DecodeError | None:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator, Sequence
-from itertools import compress, repeat
-from typing import Any, NamedTuple, Protocol, TypeAlias
+from collections.abc import Generator, Iterator, Sequence
+from itertools import compress, islice
+from operator import attrgetter
+from pathlib import Path
+from time import perf_counter
+from typing import Any, NamedTuple, Protocol
 
 import apache_beam as beam
 import pyarrow as pa
@@ -15,20 +18,31 @@ from apache_beam.utils.timestamp import MIN_TIMESTAMP
 from apache_beam.utils.windowed_value import WindowedValue
 
 from extractors import Extractor, Extractors
-from extractors._calls import ExtractorCalls, Taken
+from extractors._calls import Extracted as Found
 from extractors._registry import MODEL_ID
-from pipelines.decode import MAX_TIME, Decoded, decode, whole_dead_letter
+from pipelines.decode import Decoded, decode, refusals, unwanted_statuses, whole_dead_letter
 from pipelines.ledger import HEARTBEATS, SKIPPED, heartbeat_rows, record_batch, skipped_row
 from pipelines.metrics import UNKNOWN, counter
-from pipelines.tables import RowTable, table_of
+from pipelines.quarantine import Quarantine
+from pipelines.routes import Held, Ledger, Route, Source, hand_over
+from pipelines.store import Store
+from pipelines.stuck import AtWork, bury
+from pipelines.tables import RowTable
 from schemas import Failure, RecordError, RouteError, RowValidationError
-from schemas.buffer import RowBuffer
-from schemas.guard import TimeLimit
+from schemas.buffer import Flushed, RowBuffer
+from schemas.guard import MemoryLimitReached, Raised, TimeLimit, TimeLimitReached
+from weighbridge import Envelope
 from weighbridge.archive import Message
 
 ROWS, FAILURES, PARKED = "rows", "failures", "parked"
 FLUSH_ROWS = 2000
 """Rows that are checked at once: 1,000 to 4,000 cost the same, one by one costs twice as much."""
+FLUSH_BYTES = 64 << 20
+"""Payload bytes of one table's messages that are kept until their rows are checked."""
+PENDING_BYTES = 256 << 20
+"""The same of all tables."""
+CHECK_SECONDS = 30.0
+"""Checking so many rows takes some milliseconds, unless a validator of a row class never ends."""
 _GC_THRESHOLD = 100_000
 _EVERYWHERE = (GlobalWindow(),)
 
@@ -63,13 +77,22 @@ class ExtractRows(beam.PTransform[Any, Any]):
         emit: called with record batches between envelopes and at the end of a bundle.
         max_future: seconds that an event may lie ahead of its publish time.
         max_envelope_bytes: the most payload bytes of one envelope.
+        home: where it is kept which models are quarantined.
+        quarantine: whether models that harm the others are. One that took down a process is anyhow.
     """
 
     def __init__(
-        self, extractors: Extractors, emit: Emit, max_future: float, max_envelope_bytes: int
+        self,
+        extractors: Extractors,
+        emit: Emit,
+        max_future: float,
+        max_envelope_bytes: int,
+        home: Path,
+        quarantine: bool,
     ) -> None:
         super().__init__()
-        self._fn = _ExtractRowsFn(extractors, emit, max_future, max_envelope_bytes)
+        limits = max_future, max_envelope_bytes
+        self._fn = _ExtractRowsFn(extractors, emit, *limits, home, quarantine)
         self._element_type = emit.element_type
 
     def expand(self, messages: Any) -> Extracted:
@@ -81,76 +104,45 @@ class ExtractRows(beam.PTransform[Any, Any]):
         return Extracted(outputs[ROWS], outputs[FAILURES], outputs[PARKED])
 
 
-_Source: TypeAlias = tuple[Decoded, int]
-"""A message, and the position of one of its envelopes."""
-
-
-class _Held:
-    """Record batches of one table that are not emitted yet."""
-
-    def __init__(self, table: RowTable) -> None:
-        self.table = table
-        self.clear()
-
-    def clear(self) -> None:
-        self.batches: list[pa.RecordBatch] = []
-        self.bytes = 0
-
-
-class _Route:
-    """One extractor at work: its calls, and its rows."""
-
-    def __init__(self, extractor: Extractor, limit: TimeLimit) -> None:
-        shape = extractor.shape()
-        self.extractor = extractor
-        self.calls = ExtractorCalls(extractor, limit)
-        self.checked: RowBuffer[_Source] = RowBuffer(shape, True)
-        self.unchecked: RowBuffer[_Source] = RowBuffer(shape, False)
-        self.held = _Held(table_of(extractor))
-
-    def clear(self) -> None:
-        self.checked.clear()
-        self.unchecked.clear()
-        self.held.clear()
-
-
-class _Ledger:
-    """Rows of a table of the platform's own."""
-
-    def __init__(self, name: str) -> None:
-        self.held = _Held(RowTable(name))
-        self.rows: list[tuple[Any, ...]] = []
-
-    def clear(self) -> None:
-        self.rows = []
-        self.held.clear()
-
-
 class _ExtractRowsFn(beam.DoFn):
     def __init__(
-        self, extractors: Extractors, emit: Emit, max_future: float, max_envelope_bytes: int
+        self,
+        extractors: Extractors,
+        emit: Emit,
+        max_future: float,
+        max_envelope_bytes: int,
+        home: Path,
+        quarantine: bool,
     ) -> None:
         self._extractors = dict(extractors)
         self._emit = emit
         self._max_future = int(max_future * 1e6)
         self._max_envelope_bytes = max_envelope_bytes
+        self._home = home
+        self._judging = quarantine
 
     def setup(self) -> None:
-        self._routes: dict[tuple[str, str], _Route] = {}
-        self._skipped, self._heartbeats = _Ledger(SKIPPED), _Ledger(HEARTBEATS)
-        self._limit = TimeLimit()
+        self._routes: dict[tuple[str, str], Route] = {}
+        self._skipped, self._heartbeats = Ledger(SKIPPED), Ledger(HEARTBEATS)
+        store = Store(self._home)
+        bury(store)
+        self._quarantine = Quarantine(store, self._judging)
+        limits = (item.settings.timeout.total_seconds() for item in self._extractors.values())
+        self._at_work = AtWork(store, max(limits, default=0.0))
+        self._limit = TimeLimit(self._at_work.tick, self._at_work.end_process)
         # Rows are many small objects without cycles: collecting often costs 4 to 16 per cent.
         gc.freeze()
         gc.set_threshold(_GC_THRESHOLD)
 
     def teardown(self) -> None:
         self._limit.close()
+        self._at_work.close()
 
     def start_bundle(self) -> None:
         # A bundle that failed half-way has left rows behind.
         for source in self._sources():
             source.clear()
-        self._held = 0
+        self._held = self._pending = 0
 
     def process(self, message: Message) -> Iterator[Any]:
         try:
@@ -170,10 +162,11 @@ class _ExtractRowsFn(beam.DoFn):
             counter(UNKNOWN, "envelopes_parked").inc(len(decoded.ids))
             yield TaggedOutput(PARKED, message)
             return
+        counter(route.extractor.table, "envelopes_decoded").inc(len(decoded.ids))
+        if route.ward.admitted() == 0:
+            yield self._parked(decoded, route, range(len(decoded.ids)))
+            return
         yield from self._extract(decoded, route)
-        for buffer in (route.checked, route.unchecked):
-            if len(buffer.rows) >= FLUSH_ROWS:
-                yield from self._flush(route, buffer)
         for ledger in (self._skipped, self._heartbeats):
             if len(ledger.rows) >= FLUSH_ROWS:
                 yield from self._note(ledger)
@@ -188,71 +181,115 @@ class _ExtractRowsFn(beam.DoFn):
             else:
                 yield WindowedValue(output, MIN_TIMESTAMP, _EVERYWHERE)
 
-    def _route(self, decoded: Decoded) -> _Route | None:
+    def _route(self, decoded: Decoded) -> Route | None:
         key = (decoded.model_id, decoded.kind)
         route = self._routes.get(key)
         if route is None and key in self._extractors:
-            route = self._routes[key] = _Route(self._extractors[key], self._limit)
+            extractor = self._extractors[key]
+            ward = self._quarantine.ward(extractor)
+            route = self._routes[key] = Route(extractor, self._limit, ward)
         return route
 
-    def _extract(self, decoded: Decoded, route: _Route) -> Iterator[Any]:
+    def _extract(self, decoded: Decoded, route: Route) -> Iterator[Any]:
+        wanted, envelopes = yield from self._wanted(decoded, route)
+        ward, done = route.ward, 0
+        route.pending += decoded.bytes
+        self._pending += decoded.bytes
+        self._at_work.enter(route.slot)
+        while done < len(wanted):
+            room = ward.admitted()
+            if room == 0:
+                yield self._parked(decoded, route, wanted[done:])
+                break
+            began = perf_counter()
+            found = route.calls.extract(envelopes if room is None else islice(envelopes, room))
+            seconds = perf_counter() - began
+            yield from self._take(decoded, wanted[done : done + found.calls], found, route)
+            done += found.calls
+            if room is not None or any(len(buffer.rows) >= FLUSH_ROWS for buffer in route.buffers):
+                yield from self._flush(route)
+            if ward.judging:
+                ward.took(found.calls, len(found.failed), seconds)
+                ward.judge(not any(buffer.rows for buffer in route.buffers))
+        self._at_work.leave()
+        if route.pending >= FLUSH_BYTES:
+            yield from self._flush(route)
+        while self._pending >= PENDING_BYTES:
+            yield from self._flush(max(self._routes.values(), key=attrgetter("pending")))
+
+    def _wanted(
+        self, decoded: Decoded, route: Route
+    ) -> Generator[Any, None, tuple[Sequence[int], Iterator[Envelope]]]:
+        """Gives the dead letters of what no extractor may see, and returns what it may."""
         extractor, skip = route.extractor, self._skipped.rows
-        already = len(skip)
         wanted: Sequence[int] = range(len(decoded.ids))
         envelopes = decoded.envelopes()
-        refusals = self._refusals(decoded)
-        unwanted = _unwanted(decoded.statuses, extractor.statuses)
-        if refusals or unwanted:
+        refused = refusals(decoded, self._max_future)
+        unwanted = unwanted_statuses(decoded.statuses, extractor.statuses)
+        if refused or unwanted:
             by_status = [decoded.statuses[position] in unwanted for position in wanted]
+            if unwanted:
+                counter(extractor.table, "envelopes_skipped").inc(sum(by_status))
             skip += (skipped_row(decoded, i, "status") for i in compress(wanted, by_status))
-            for position in [p for p in refusals if not by_status[p]]:
-                yield self._dead_letter((decoded, position), extractor, refusals[position])
-            chosen = [not by_status[p] and p not in refusals for p in wanted]
+            for position in [p for p in refused if not by_status[p]]:
+                yield self._dead_letter((decoded, position), extractor, refused[position])
+            chosen = [not by_status[p] and p not in refused for p in wanted]
             wanted, envelopes = list(compress(wanted, chosen)), compress(envelopes, chosen)
-        found = route.calls.extract(envelopes)
+        return wanted, envelopes
+
+    def _take(
+        self, decoded: Decoded, taken: Sequence[int], found: Found, route: Route
+    ) -> Iterator[Any]:
+        table = route.extractor.table
         for index, error in found.failed:
-            yield self._dead_letter((decoded, wanted[index]), extractor, error)
-        skip += (skipped_row(decoded, wanted[index], "no_rows") for index in found.empty)
-        for taken, buffer in ((found.checked, route.checked), (found.unchecked, route.unchecked)):
-            if taken.rows:
-                _hand_over(decoded, wanted, taken, buffer)
-        table = extractor.table
-        counter(table, "envelopes_decoded").inc(len(decoded.ids))
+            yield self._dead_letter((decoded, taken[index]), route.extractor, error)
+        if found.empty:
+            counter(table, "envelopes_skipped").inc(len(found.empty))
+            rows = (skipped_row(decoded, taken[index], "no_rows") for index in found.empty)
+            self._skipped.rows += rows
+        for part, buffer in ((found.checked, route.checked), (found.unchecked, route.unchecked)):
+            if part.rows:
+                hand_over(decoded, taken, part, buffer)
         counter(table, "rows_extracted").inc(len(found.checked.rows) + len(found.unchecked.rows))
-        if len(skip) > already:
-            counter(table, "envelopes_skipped").inc(len(skip) - already)
         if found.with_nan:
             counter(table, "payloads_with_nan").inc(found.with_nan)
 
-    def _refusals(self, decoded: Decoded) -> dict[int, RecordError]:
-        """Envelopes that no extractor may see, by position."""
-        published, times = decoded.message.publish_time, decoded.times
-        latest = MAX_TIME if published is None else published + self._max_future
-        if not decoded.suspicious and max(times, default=0) <= latest:
-            return {}
-        found: dict[int, RecordError] = {}
-        for position, time in enumerate(times):
-            refusal = decoded.refusal(position)
-            if refusal is not None:
-                found[position] = refusal
-            elif time > latest:
-                cause = "event_time is further ahead than --max_future"
-                found[position] = RowValidationError(cause)
-        return found
+    def _parked(self, decoded: Decoded, route: Route, positions: Sequence[int]) -> Any:
+        table = route.extractor.table
+        counter(table, "envelopes_quarantined").inc(len(positions))
+        return TaggedOutput(PARKED, decoded.parked(positions, "quarantine"))
 
-    def _flush(self, route: _Route, buffer: RowBuffer[_Source]) -> Iterator[Any]:
-        flushed = buffer.flush()
-        for source, error in flushed.refused:
-            yield self._dead_letter(source, route.extractor, error)
-        if flushed.batch is None:
-            return
-        yield from self._hold(route.held, flushed.batch)
+    def _flush(self, route: Route) -> Iterator[Any]:
+        self._at_work.enter(route.slot)
+        for buffer in route.buffers:
+            if not buffer.rows:
+                continue
+            flushed = self._checked(buffer)
+            for source, error in flushed.refused:
+                yield self._dead_letter(source, route.extractor, error)
+            route.ward.refused(len(flushed.refused))
+            if flushed.batch is not None:
+                yield from self._hold(route.held, flushed.batch)
+        self._pending -= route.pending
+        route.pending = 0
+        self._at_work.leave()
 
-    def _note(self, ledger: _Ledger) -> Iterator[Any]:
+    def _checked(self, buffer: RowBuffer[Source]) -> Flushed[Source]:
+        outcome = next(self._limit.each(RowBuffer.flush, [buffer], CHECK_SECONDS))
+        if not isinstance(outcome, Raised):
+            return outcome
+        if not isinstance(outcome.error, (TimeLimitReached, MemoryLimitReached)):
+            raise outcome.error
+        error = RowValidationError("its rows took too long, or too much memory, to be checked")
+        refused: list[tuple[Source, RecordError]] = [(source, error) for source in buffer.sources]
+        buffer.clear()
+        return Flushed(None, refused)
+
+    def _note(self, ledger: Ledger) -> Iterator[Any]:
         rows, ledger.rows = ledger.rows, []
         yield from self._hold(ledger.held, record_batch(ledger.held.table.name, rows))
 
-    def _hold(self, held: _Held, batch: pa.RecordBatch) -> Iterator[Any]:
+    def _hold(self, held: Held, batch: pa.RecordBatch) -> Iterator[Any]:
         held.batches.append(batch)
         held.bytes += batch.nbytes
         self._held += batch.nbytes
@@ -263,9 +300,10 @@ class _ExtractRowsFn(beam.DoFn):
 
     def _remaining(self) -> Iterator[Any]:
         for route in self._routes.values():
-            for buffer in (route.checked, route.unchecked):
-                if buffer.rows:
-                    yield from self._flush(route, buffer)
+            yield from self._flush(route)
+            if route.ward.judging:
+                route.ward.judge(True)
+                route.ward.save()
         for ledger in (self._skipped, self._heartbeats):
             if ledger.rows:
                 yield from self._note(ledger)
@@ -273,18 +311,18 @@ class _ExtractRowsFn(beam.DoFn):
             if held.batches:
                 yield from self._emitted(held)
 
-    def _holding(self) -> list[_Held]:
+    def _holding(self) -> list[Held]:
         return [source.held for source in self._sources()]
 
-    def _sources(self) -> list[_Route | _Ledger]:
+    def _sources(self) -> list[Route | Ledger]:
         return [*self._routes.values(), self._skipped, self._heartbeats]
 
-    def _emitted(self, held: _Held) -> Iterator[Any]:
+    def _emitted(self, held: Held) -> Iterator[Any]:
         batches, self._held = held.batches, self._held - held.bytes
         held.clear()
         yield from self._emit(held.table, batches)
 
-    def _dead_letter(self, source: _Source, extractor: Extractor, error: RecordError) -> Any:
+    def _dead_letter(self, source: Source, extractor: Extractor, error: RecordError) -> Any:
         counter(extractor.table, f"failures_{error.stage}").inc()
         failure = Failure.of(error, extractor.model_id)
         decoded, position = source
@@ -293,26 +331,5 @@ class _ExtractRowsFn(beam.DoFn):
         return TaggedOutput(FAILURES, letter)
 
 
-def _hand_over(
-    decoded: Decoded, wanted: Sequence[int], taken: Taken, buffer: RowBuffer[_Source]
-) -> None:
-    positions, ids, times = taken.positions, decoded.ids, decoded.times
-    if len(positions) < len(ids):
-        positions = [wanted[index] for index in positions]
-        ids = [ids[position] for position in positions]
-        times = [times[position] for position in positions]
-    published = decoded.message.publish_time
-    ingested = times if published is None else [published] * len(times)
-    sources = zip(repeat(decoded), positions)
-    buffer.extend(taken.rows, taken.counts, ids, times, ingested, decoded.model_version, sources)
-
-
-def _unwanted(statuses: list[int | None], taken: range | None) -> set[int | None]:
-    """Of the statuses, those that the extractor does not take."""
-    if taken is None:
-        return set()
-    return {status for status in set(statuses) if status is not None and status not in taken}
-
-
-def _bytes(held: _Held) -> int:
+def _bytes(held: Held) -> int:
     return held.bytes

@@ -9,7 +9,7 @@ import apache_beam as beam
 from extractors import Extractors
 from pipelines.arize import ArizeAccess
 from pipelines.committer import CommitFiles
-from pipelines.extract import ExtractRows
+from pipelines.extract import Emit, ExtractRows
 from pipelines.failures import FAILURES, PARKED, WriteMessages
 from pipelines.options import RunOptions
 from pipelines.outbox import Outbox
@@ -33,16 +33,26 @@ def build(
 
 def extract(paths: Any, extractors: Extractors, options: RunOptions) -> Any:
     """Add the steps up to the data files. In: paths. Out: (table name, file reference as JSON)."""
-    emit = WriteFiles(options.open())
     extracted = (
         paths
         | "ReadArchive" >> ReadArchive()
-        | "ExtractRows"
-        >> ExtractRows(extractors, emit, options.max_future, options.max_envelope_bytes)
+        | "ExtractRows" >> extract_rows(extractors, WriteFiles(options.open()), options)
     )
     extracted.failures | "WriteFailures" >> WriteMessages(options.home, FAILURES)
     extracted.parked | "WriteParked" >> WriteMessages(options.home, PARKED)
     return extracted.rows
+
+
+def extract_rows(extractors: Extractors, emit: Emit, options: RunOptions) -> ExtractRows:
+    """The step that makes rows, within the limits of a run."""
+    return ExtractRows(
+        extractors,
+        emit,
+        options.max_future,
+        options.max_envelope_bytes,
+        options.home,
+        options.quarantines,
+    )
 
 
 def outboxes(extractors: Extractors, options: RunOptions) -> dict[str, Outbox]:

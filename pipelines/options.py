@@ -39,6 +39,7 @@ class RunOptions(Place):
     max_future: float
     max_envelope_bytes: int
     workers: int
+    quarantine: bool
     beam_args: tuple[str, ...] = ()
     environment: Environment = field(default_factory=Environment)
 
@@ -46,6 +47,11 @@ class RunOptions(Place):
     def follows(self) -> bool:
         """Whether it goes on until it is stopped."""
         return self.follow or bool(self.input_subscription)
+
+    @property
+    def quarantines(self) -> bool:
+        """Whether models that harm the others are set aside."""
+        return self.quarantine or self.follows
 
     @property
     def interval(self) -> float | None:
@@ -126,6 +132,11 @@ RUN_PARAMETERS: list[click.Parameter] = [
         default=1,
         show_default=True,
         help="Processes that share the files of a batch.",
+    ),
+    click.Option(
+        ["--quarantine"],
+        is_flag=True,
+        help="Park the envelopes of models that keep failing or take too long, as following does.",
     ),
     click.Option(
         ["--archive_age"],

@@ -10,9 +10,8 @@ from apache_beam.io.gcp.pubsub import PubsubMessage, ReadFromPubSub
 
 from extractors import Extractors
 from pipelines.committer import CommitFiles
-from pipelines.extract import ExtractRows
 from pipelines.failures import FAILURES, PARKED, WriteMessages
-from pipelines.graph import outboxes, push_arguments
+from pipelines.graph import extract_rows, outboxes, push_arguments
 from pipelines.options import RunOptions
 from pipelines.push import PushToArize
 from pipelines.shuffle import ShuffleRows, WriteRows
@@ -41,9 +40,7 @@ def build_stream(
             all that came since.
         push_interval: as of `PushToArize`.
     """
-    extracted = messages | "ExtractRows" >> ExtractRows(
-        extractors, ShuffleRows(), options.max_future, options.max_envelope_bytes
-    )
+    extracted = messages | "ExtractRows" >> extract_rows(extractors, ShuffleRows(), options)
     extracted.failures | "WriteFailures" >> WriteMessages(options.home, FAILURES, FAILURES_SECONDS)
     extracted.parked | "WriteParked" >> WriteMessages(options.home, PARKED, FAILURES_SECONDS)
     pushed = {table_of(item).name for item in extractors.values() if item.pushed}

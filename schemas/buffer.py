@@ -106,7 +106,7 @@ class RowBuffer(Generic[S]):
         self._event_times: list[int] = []
         self._ingest_times: list[int] = []
         self._versions: list[str] = []
-        self._sources: list[S] = []
+        self.sources: list[S] = []
 
     def add(
         self,
@@ -138,7 +138,7 @@ class RowBuffer(Generic[S]):
         self._event_times += event_times
         self._ingest_times += ingest_times
         self._versions += [model_version] * len(counts)
-        self._sources += sources
+        self.sources += sources
 
     def flush(self) -> Flushed[S]:
         """Check everything taken, give it as one batch, and start anew."""
@@ -160,7 +160,7 @@ class RowBuffer(Generic[S]):
         if check.refused:
             batch = batch.filter(pa.array(~np.isin(owners, list(check.refused))))
         refused = [
-            (self._sources[envelope], self._error(refusal, owners))
+            (self.sources[envelope], self._error(refusal, owners))
             for envelope, refusal in sorted(check.refused.items())
         ]
         self.clear()

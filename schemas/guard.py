@@ -126,9 +126,9 @@ class TimeLimit:
             elif peak > most:
                 most = peak + GROWTH_BYTES
                 self._end(running, MemoryLimitReached)
-            if self._on_stuck is not None and now - began >= running[1] + GRACE_SECONDS:
-                if self._running is running:
-                    self._on_stuck(running[1])
+            stuck = now - began >= running[1] + GRACE_SECONDS and self._running is running
+            if stuck and self._on_stuck is not None:
+                self._on_stuck(running[1])
 
     def _end(self, running: tuple[object, float], error: type[BaseException]) -> None:
         with self._lock:

@@ -24,7 +24,7 @@ _MIN_MICROS, _MAX_MICROS = (
 )
 _LONG_NUMBER = re.compile(rb"\d{19}")
 _HEADER = "header-"
-_RESERVED = "failure_"
+_RESERVED = ("failure_", "parked_")
 _OWN = frozenset(
     ["model_id", "kind", "model_version", "envelope_id", "event_time", "status", "latency_us"]
 )
@@ -67,7 +67,7 @@ def read_plain(message: Message, model_id: str, max_bytes: int) -> Envelope:
         {
             k: v
             for k, v in attributes.items()
-            if k not in _OWN and not k.startswith((_HEADER, _RESERVED))
+            if k not in _OWN and not k.startswith((_HEADER, *_RESERVED))
         },
     )
 
