@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, StandardOptions
@@ -45,28 +46,37 @@ def run(argv: Sequence[str], display: Display | None = None) -> Report:
     return run_with(parse_run(argv), display or Display())
 
 
-def run_with(options: RunOptions, display: Display) -> Report:
-    """Like `run`, with options that are parsed already."""
+def run_with(options: RunOptions, display: Display, forked: bool = False) -> Report:
+    """Like `run`, with options that are parsed already.
+
+    Args:
+        options: those of the run.
+        display: as of `run`.
+        forked: whether this process may be forked, as it has no threads yet. Then code that takes
+            down its process does so to a fork, and the run goes on.
+    """
     started = time.monotonic()
     extractors = options.environment.configured(load_extractors(options.extractors_package))
     _check_access(extractors, options)
-    report = _how(options)(extractors, options, display)
+    report = _how(options, forked)(extractors, options, display)
     report.seconds = time.monotonic() - started
     return report
 
 
-def _how(options: RunOptions) -> Callable[[Extractors, RunOptions, Display], Report]:
+def _how(options: RunOptions, forked: bool) -> Callable[[Extractors, RunOptions, Display], Report]:
     if options.streaming:
         return _stream
     if options.follows:
         return _follow
-    return _run_here if _is_local(options) else _run_elsewhere
+    return partial(_run_here, forked) if _is_local(options) else _run_elsewhere
 
 
-def _run_here(extractors: Extractors, options: RunOptions, display: Display) -> Report:
+def _run_here(
+    forked: bool, extractors: Extractors, options: RunOptions, display: Display
+) -> Report:
     files = match_files(options.input_files)
     total, done = sum(file.bytes for file in files), 0
-    with BatchRunner(extractors, options, forked=options.workers > 1) as batches:
+    with BatchRunner(extractors, options, forked=forked or options.workers > 1) as batches:
         push = _prepare(extractors, options, display)
         counted = [_deliver(push, wait=False)]
         for batch in cut(files):

@@ -54,6 +54,12 @@ def print_report(console: Console, report: Report, home: Path) -> None:
         console.print(
             f"parked, as nobody registered their model: {report.parked:,}; {home / 'parked'}"
         )
+    set_aside = ", ".join(f"{t.quarantined:,} {t.table}" for t in report.tables if t.quarantined)
+    if set_aside:
+        console.print(
+            f"[yellow]parked, as their model is quarantined: {set_aside}; {home / 'quarantine'}[/]",
+            soft_wrap=True,
+        )
     if report.files_damaged:
         console.print(f"[red]damaged files, named above: {report.files_damaged}[/]")
     if report.failing:

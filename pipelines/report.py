@@ -23,6 +23,7 @@ class TableReport:
     failures: Mapping[str, int] = field(default_factory=dict)
     skipped: int = 0
     pushed: int = 0
+    quarantined: int = 0
 
 
 @dataclass
@@ -54,6 +55,7 @@ class Report:
                 failures=self._failures(item.table),
                 skipped=self._count(item.table, "envelopes_skipped"),
                 pushed=self._count(item.table, "rows_pushed"),
+                quarantined=self._count(item.table, "envelopes_quarantined"),
             )
             for item in sorted(self.extractors.values(), key=lambda item: item.table)
         ]

@@ -47,6 +47,7 @@ class AtWork:
         made.rename(self._path)
         self._dump = open(self._path, "ab")  # noqa: SIM115
         self._slot = mmap.mmap(self._file.fileno(), _SLOT_BYTES)
+        self.tick()  # the first call may already be one that keeps other threads out
 
     def enter(self, slot: bytes) -> None:
         """Take note of whose code is called next; `slot` is what `slot_of` gave."""

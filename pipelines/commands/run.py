@@ -23,7 +23,7 @@ def _run(**parameters: Any) -> None:
         from pipelines.render import print_report
     options = run_options(parameters, click.get_current_context().args)
     with ConsoleDisplay(console) as display:
-        report = run_with(options, display)
+        report = run_with(options, display, forked=True)
     if options.streaming:
         return
     print_report(console, report, options.home)
