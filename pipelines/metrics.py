@@ -16,10 +16,10 @@ UNKNOWN = "unknown_model"
 def counter(table: str, name: str) -> Any:
     """The counter of a table, in the namespace of its name, or of `UNKNOWN`.
 
-    Names: envelopes_decoded, envelopes_parked, envelopes_quarantined, envelopes_skipped, envelopes_known (left out as the
-    table has them), rows_extracted, rows_written, commits_refused, rows_pushed, failures_decode,
-    failures_route, failures_extract, failures_validate, payloads_with_nan, heartbeats_received,
-    files_damaged, pushes_denied.
+    Names: envelopes_decoded, envelopes_parked, envelopes_quarantined, envelopes_skipped,
+    envelopes_known (left out as the table has them), rows_extracted, rows_written, commits_refused,
+    rows_pushed, failures_decode, failures_route, failures_extract, failures_validate,
+    payloads_with_nan, heartbeats_received, files_damaged, pushes_denied.
     """
     from apache_beam.metrics.metric import Metrics  # other commands do without Beam
 

@@ -254,7 +254,7 @@ def test_a_row_beyond_its_limit_is_a_dead_letter(home: Home) -> None:
     home.run("--no_arize")
     assert home.row_ids("large") == ["pub-0:0", "pub-2:0"]
     [letter] = home.stored("failures")
-    said = "more than 2000 bytes, ModelSettings.max_row_bytes (row 0)"
+    said = "row 0: more than 2000 bytes, ModelSettings.max_row_bytes"
     assert letter.attributes["failure_message"] == said
     assert ids_of([letter]) == ["pub-1"]
 

@@ -14,6 +14,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 import fastavro
 
+from weighbridge.codecs import MAX_BLOCK_BYTES, BlockTooLarge, unpack_block
 from weighbridge.durable import write_durably
 
 SUFFIX = ".avro"
@@ -26,6 +27,8 @@ _SYNC_BYTES = 16
 _HEAD_BYTES = 20
 """Of a block's two leading numbers, at most."""
 _SEARCH_BYTES = 64 << 10
+_HEADER_BYTES = 1 << 20
+_FLAT = {"null", "boolean", "int", "long", "float", "double", "bytes", "string", "enum", "fixed"}
 
 
 class Message(NamedTuple):
@@ -87,8 +90,8 @@ def read_archive(stream: BinaryIO) -> Iterator[Message]:
         UnreadableArchive: after the last readable message, when a part was not readable.
     """
     header = _header(stream)
-    markers = _Markers(stream, header[-_SYNC_BYTES:])
-    position = len(header)
+    markers = _Markers(stream, header.marker)
+    position = header.length
     lost, reason = 0, ""
     while position < markers.end:
         block = _locate(stream, position, markers)
@@ -96,6 +99,11 @@ def read_archive(stream: BinaryIO) -> Iterator[Message]:
         try:
             yield from _messages(header, block)
             lost += 0 if block.whole else _SYNC_BYTES
+        except BlockTooLarge as error:
+            if not block.whole:
+                following = markers.find(position) + _SYNC_BYTES
+            lost += min(following, markers.end) - position
+            reason = reason or type(error).__name__
         except Exception as error:  # fastavro raises whatever the broken bytes lead it into
             following = markers.find(position) + _SYNC_BYTES
             lost += min(following, markers.end) - position
@@ -140,20 +148,41 @@ class _Block(NamedTuple):
     """Whether the sync marker stands where it should."""
 
 
-def _header(stream: BinaryIO) -> bytes:
-    """The bytes through the first sync marker, of a file whose records may be messages."""
+class _Header(NamedTuple):
+    length: int
+    codec: str
+    marker: bytes
+    plain: bytes
+    """That of a file of the same records whose blocks are not compressed."""
+
+
+def _header(stream: BinaryIO) -> _Header:
+    """What stands before the blocks of a file whose records may be messages."""
+    head = io.BytesIO(stream.read(_HEADER_BYTES))  # what it claims to hold is not read beyond this
     try:
-        schema: Any = fastavro.block_reader(stream).writer_schema
-        fields = {field["name"] for field in schema["fields"]}
-    except OSError:
-        raise
+        reader: Any = fastavro.block_reader(head)
+        schema = json.loads(reader.metadata["avro.schema"])
+        codec, length = reader.metadata.get("avro.codec", "null"), head.tell()
+        marker = head.getvalue()[length - _SYNC_BYTES : length]
+        types = {field["name"]: field["type"] for field in schema["fields"]}
+        plain = io.BytesIO()
+        fastavro.writer(plain, schema, [], sync_marker=marker)
     except Exception as error:
         raise UnreadableArchive(f"no Avro file ({type(error).__name__})") from None
-    if "data" not in fields:
+    if "data" not in types:
         raise UnreadableArchive("its records are no messages: they have no field data")
-    length = stream.tell()
-    stream.seek(0)
-    return stream.read(length)
+    if not all(map(_is_flat, types.values())):
+        raise UnreadableArchive("its records are no messages: a field is nested")
+    return _Header(length, codec, marker, plain.getvalue())
+
+
+def _is_flat(kind: Any) -> bool:
+    """Whether a value of this type has a bounded depth, and no items without bytes."""
+    if isinstance(kind, list):
+        return all(map(_is_flat, kind))
+    if isinstance(kind, dict):
+        return _is_flat(kind["values"] if kind["type"] == "map" else kind["type"])
+    return kind in _FLAT
 
 
 def _locate(stream: BinaryIO, position: int, markers: _Markers) -> _Block:
@@ -173,14 +202,16 @@ def _locate(stream: BinaryIO, position: int, markers: _Markers) -> _Block:
     if not whole:  # what stands before the damage can still be read
         size = max(0, min(size, markers.find(position) - start))
     stream.seek(start)
-    return _Block(count, stream.read(size), start + size + _SYNC_BYTES, whole)
+    data = stream.read(min(size, MAX_BLOCK_BYTES + 1))
+    return _Block(count, data, start + size + _SYNC_BYTES, whole)
 
 
-def _messages(header: bytes, block: _Block) -> Iterator[Message]:
+def _messages(header: _Header, block: _Block) -> Iterator[Message]:
+    data = unpack_block(header.codec, block.data)
     head = io.BytesIO()
-    for number in (block.records, len(block.data)):
+    for number in (block.records, len(data)):
         fastavro.schemaless_writer(head, "long", number)
-    parts = (header, head.getvalue(), block.data, header[-_SYNC_BYTES:])
+    parts = (header.plain, head.getvalue(), data, header.marker)
     decoded: Any = next(fastavro.block_reader(io.BytesIO(b"".join(parts))))
     size = len(decoded.bytes_.getbuffer())
     for record in islice(decoded, size):  # of no bytes each they would never end

@@ -13,6 +13,8 @@ import zstandard
 from weighbridge.errors import DecodeError
 
 MAX_BODY_BYTES = 64 << 20
+MAX_ENCODINGS = 8
+"""There are bodies that unpack to themselves; nobody packs one more than twice."""
 _PIECE_BYTES = 16 << 10
 _local = threading.local()
 
@@ -28,7 +30,10 @@ def undo_encoding(data: bytes, encoding: str, limit: int = MAX_BODY_BYTES) -> by
     Raises:
         DecodeError: an unknown encoding, broken or truncated data, or more than `limit` bytes.
     """
-    for name in reversed([part.strip().lower() for part in encoding.split(",")]):
+    names = [part.strip().lower() for part in encoding.split(",")]
+    if len(names) > MAX_ENCODINGS:
+        raise DecodeError(f"more than {MAX_ENCODINGS} content encodings")
+    for name in reversed(names):
         if name in ("", "identity"):
             continue
         try:
