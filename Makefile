@@ -7,6 +7,7 @@ JOBS ?= 3
 
 .DEFAULT_GOAL := help
 .PHONY: help install run test test-all chaos bench bench-capture bench-commits soak golden lint format types build clean
+.PHONY: help install run test test-all chaos fuzz bench bench-capture soak golden lint format types build clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 15
@@ -31,6 +32,9 @@ test-all: install ## all tests
 
 chaos: install ## kill followers, runs, services and brokers again and again; CHAOS_SEED=n repeats what was printed
 	CHAOS=long $(BIN)/python -m pytest tests/chaos -s $(ARGS)
+
+fuzz: install ## feed made-up messages and archive files to the pipeline; ARGS='--examples 1000000 --seed 1'
+	$(BIN)/python -m tests.fuzz $(ARGS)
 
 bench: install ## the pipeline beside a hand-written loop; some 15 minutes, ARGS=--quick for one
 	$(BIN)/python -m benchmarks $(ARGS)

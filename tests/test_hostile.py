@@ -180,7 +180,7 @@ def _brotli(data: bytes) -> bytes:
 
 
 def test_a_body_that_unpacks_to_itself_for_ever(tmp_path: Path) -> None:
-    said = said_of(tmp_path, ",".join(["gzip"] * 100_000), gzip_of(b"1"), 100 * MIB)
+    said = said_of(tmp_path, ",".join(["gzip"] * 9_000), gzip_of(b"1"), 100 * MIB)
     assert said == "DecodeError more than 8 content encodings"
 
 
@@ -233,5 +233,5 @@ def test_hostile_model_ids_name_no_file_and_no_metric(tmp_path: Path, kind: str)
         assert letter.attributes["model_id"] == one.attributes["model_id"]
         assert LONG not in letter.attributes["failure_message"]
     names = json.dumps([str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")])
-    assert not any(json.dumps(one)[1:-1] in names for one in HOSTILE_IDS if len(one) > 2)
+    assert not any(json.dumps(one)[1:-1] in names for one in HOSTILE_IDS if len(one) > 3)
     assert {path.name for path in tmp_path.iterdir()} == {"home", "in"}

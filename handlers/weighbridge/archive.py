@@ -22,6 +22,8 @@ _SCHEMA = fastavro.parse_schema(
     json.loads(files("weighbridge").joinpath("archive.avsc").read_text())
 )
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_LAST_MICROS = 253_402_300_799_999_999
+"""The end of the year 9999: nothing was published later."""
 _BLOCK_BYTES = 1 << 20
 _SYNC_BYTES = 16
 _HEAD_BYTES = 20
@@ -61,7 +63,7 @@ def encode_message(message: Message) -> bytes:
 
 def decode_message(data: bytes) -> Message:
     """The message of `encode_message`."""
-    return _message(fastavro.schemaless_reader(io.BytesIO(data), _SCHEMA, None))
+    return _message(fastavro.schemaless_reader(io.BytesIO(data), _SCHEMA, None), 1)
 
 
 def encode_archive(messages: Iterable[Message], codec: str = "null") -> bytes:
@@ -153,7 +155,9 @@ class _Header(NamedTuple):
     codec: str
     marker: bytes
     plain: bytes
-    """That of a file of the same records whose blocks are not compressed."""
+    """That of a file of the same records whose blocks are not compressed, and times are numbers."""
+    per_micro: float
+    """Units of the publish times in a microsecond."""
 
 
 def _header(stream: BinaryIO) -> _Header:
@@ -165,15 +169,19 @@ def _header(stream: BinaryIO) -> _Header:
         codec, length = reader.metadata.get("avro.codec", "null"), head.tell()
         marker = head.getvalue()[length - _SYNC_BYTES : length]
         types = {field["name"]: field["type"] for field in schema["fields"]}
+        # fastavro gives up a whole block for a time that Python's calendar does not have.
+        fields = [{"name": name, "type": _bare(kind)} for name, kind in types.items()]
         plain = io.BytesIO()
-        fastavro.writer(plain, schema, [], sync_marker=marker)
+        fastavro.writer(plain, {**schema, "fields": fields}, [], sync_marker=marker)
     except Exception as error:
         raise UnreadableArchive(f"no Avro file ({type(error).__name__})") from None
     if "data" not in types:
         raise UnreadableArchive("its records are no messages: they have no field data")
     if not all(map(_is_flat, types.values())):
         raise UnreadableArchive("its records are no messages: a field is nested")
-    return _Header(length, codec, marker, plain.getvalue())
+    time = json.dumps(types.get("publish_time"))
+    per_micro = 0.001 if "-millis" in time else 1000 if "-nanos" in time else 1
+    return _Header(length, codec, marker, plain.getvalue(), per_micro)
 
 
 def _is_flat(kind: Any) -> bool:
@@ -183,6 +191,15 @@ def _is_flat(kind: Any) -> bool:
     if isinstance(kind, dict):
         return _is_flat(kind["values"] if kind["type"] == "map" else kind["type"])
     return kind in _FLAT
+
+
+def _bare(kind: Any) -> Any:
+    """The type without its logical one."""
+    if isinstance(kind, list):
+        return list(map(_bare, kind))
+    if isinstance(kind, dict):
+        return {name: value for name, value in kind.items() if name != "logicalType"}
+    return kind
 
 
 def _locate(stream: BinaryIO, position: int, markers: _Markers) -> _Block:
@@ -215,7 +232,7 @@ def _messages(header: _Header, block: _Block) -> Iterator[Message]:
     decoded: Any = next(fastavro.block_reader(io.BytesIO(b"".join(parts))))
     size = len(decoded.bytes_.getbuffer())
     for record in islice(decoded, size):  # of no bytes each they would never end
-        yield _message(record)
+        yield _message(record, header.per_micro)
     if not 0 <= block.records <= size or decoded.bytes_.read(1):
         raise ValueError("another number of records than there are")
 
@@ -233,20 +250,21 @@ def _record(message: Message) -> dict[str, Any]:
     }
 
 
-def _message(record: Any) -> Message:
+def _message(record: Any, per_micro: float) -> Message:
     attributes = record.get("attributes") or {}
     return Message(
         data=bytes(record.get("data") or b""),
         attributes={str(k): str(v) for k, v in attributes.items() if v is not None},
         message_id=str(record.get("message_id") or ""),
-        publish_time=_micros(record.get("publish_time")),
+        publish_time=_micros(record.get("publish_time"), per_micro),
         ordering_key=str(record.get("ordering_key") or ""),
         subscription_name=str(record.get("subscription_name") or ""),
     )
 
 
-def _micros(value: Any) -> int | None:
-    if isinstance(value, datetime):
-        aware = value if value.tzinfo else value.replace(tzinfo=UTC)
-        value = (aware - _EPOCH) // timedelta(microseconds=1)
-    return value if isinstance(value, int) and value > 0 else None
+def _micros(value: Any, per_micro: float) -> int | None:
+    if isinstance(value, datetime):  # as `decode_message` gives it
+        value = (value - _EPOCH) // timedelta(microseconds=1)
+    elif isinstance(value, int) and per_micro != 1:
+        value = value * 1000 if per_micro < 1 else value // 1000
+    return value if isinstance(value, int) and 0 < value <= _LAST_MICROS else None

@@ -1,0 +1,1 @@
+"""Any input is rows, a dead letter with its original bytes, or counted; never an exception."""
