@@ -1,0 +1,1 @@
+"""50 models that share one input, three of them harmful; for `benchmarks.harm`."""
