@@ -6,8 +6,7 @@ BIN := $(VENV)/bin
 JOBS ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-all chaos bench bench-capture bench-commits soak golden lint format types build clean
-.PHONY: help install run test test-all chaos fuzz bench bench-capture soak golden lint format types build clean
+.PHONY: help install run test test-all chaos fuzz bench bench-capture bench-commits soak golden lint format types build clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 15
