@@ -139,14 +139,14 @@ def test_settings_of_a_model_say_how_long_its_rows_are_kept(
         "from datetime import timedelta\n"
         "from extractors import ModelSettings, Row, extractor\n\n\n"
         "class Number(Row):\n    number: int\n\n\n"
-        '@extractor("brief", row=Number, model_type="untyped",\n'
+        '@extractor("brief", row=Number, model_type="untyped", table_version=2,\n'
         "    settings=ModelSettings(retention=timedelta(days=7)))\n"
         "def extract(envelope):\n    yield envelope.request\n"
     )
     write_package(tmp_path, "kept_briefly", brief=module)
     monkeypatch.syspath_prepend(str(tmp_path))
     found = retentions(load_extractors("kept_briefly"))
-    assert found == {"models.brief": timedelta(days=7)}
+    assert found == dict.fromkeys(("models.brief", "models.brief_v2"), timedelta(days=7))
 
 
 def test_a_run_compacts_what_has_become_many_files(

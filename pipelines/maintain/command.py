@@ -15,7 +15,7 @@ from pipelines.maintain.sweep import sweep_unfinished
 from pipelines.maintain.upkeep import Done, Upkeep, lock_of
 from pipelines.render import grid
 from pipelines.store import Store
-from pipelines.tables import MODELS, Tables, table_of
+from pipelines.tables import MODELS, Tables, tables_of
 
 _log = logging.getLogger("weighbridge")
 
@@ -60,7 +60,8 @@ def _names(tables: Tables, extractors: Extractors, models: Collection[str]) -> l
     present = [*tables.names(MODELS), *tables.names(PLATFORM)]
     if not models:
         return present
-    wanted = {table_of(item).name for item in extractors.values() if item.model_id in models}
+    chosen = [item for item in extractors.values() if item.model_id in models]
+    wanted = {name for item in chosen for name in tables_of(item)}
     return [name for name in present if name in wanted]
 
 

@@ -12,7 +12,7 @@ from extractors import Extractors
 from pipelines.files import DAY
 from pipelines.maintain.live import LiveFile
 from pipelines.snapshots import Change, FilesGoneError, add_snapshot
-from pipelines.tables import Tables, table_of
+from pipelines.tables import Tables, tables_of
 
 _EPOCH = datetime.fromisoformat("1970-01-01T00:00:00+00:00")
 
@@ -20,9 +20,10 @@ _EPOCH = datetime.fromisoformat("1970-01-01T00:00:00+00:00")
 def retentions(extractors: Extractors) -> Mapping[str, timedelta]:
     """How long rows are kept, by full name of table, where a model's settings say so."""
     return {
-        table_of(item).name: item.settings.retention
+        name: item.settings.retention
         for item in extractors.values()
         if item.settings.retention is not None
+        for name in tables_of(item)
     }
 
 
