@@ -35,8 +35,9 @@ from extractors import (
     Tag,
     Timestamp,
 )
-from pipelines.arize import ArizeAccess, ArizeSender, Sent
+from pipelines.arize import ArizeAccess, Sent, Uploader
 from pipelines.receiver import ArizeReceiver
+from pipelines.sender import ArizeSender
 from pipelines.spaces import API_KEY, SPACE_ID
 from schemas import InvalidExtractorError
 from schemas.arize import check_columns
@@ -161,7 +162,8 @@ class Case:
         extractor = Extractor(
             "m", self.kind, self.row, self.model_type, ModelSettings(), iter, None
         )
-        sender = ArizeSender(extractor, ArizeAccess(to.url), pause=lambda seconds: None)
+        uploader = Uploader(ArizeAccess(to.url), pause=lambda seconds: None)
+        sender = ArizeSender(extractor, uploader)
         sent = Sent()
         sender.send(pa.Table.from_batches([batch]), "1", sent)
         assert sent.rows + len(sent.refused) == batch.num_rows

@@ -24,7 +24,7 @@ from pipelines import arize, failures, push, stream, windows
 from pipelines.graph import push_arguments
 from pipelines.main import run
 from pipelines.outbox import Outbox
-from pipelines.push import PushToArize
+from pipelines.push_to_arize import PushToArize
 from pipelines.receiver import ArizeReceiver, Fault
 from pipelines.stream import ReadSubscription, build_stream
 from pipelines.tables import Tables
