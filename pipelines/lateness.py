@@ -11,7 +11,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyiceberg.exceptions import NoSuchTableError
-from pyiceberg.expressions import And, EqualTo, GreaterThanOrEqual
 
 from pipelines.destination import Destination
 from pipelines.files import data_files
@@ -85,10 +84,7 @@ class Lateness:
 
     def _oldest_delivered(self, predictions: str, after: datetime) -> datetime:
         assert isinstance(self._tables, Tables)
-        recent = And(
-            GreaterThanOrEqual("event_time", after.isoformat()),
-            EqualTo("table_name", predictions),
-        )
+        recent = f"event_time >= '{after.isoformat()}' and table_name = '{predictions}'"
         times = self._tables.load(DELIVERIES).scan(recent, ("first_event_time",)).to_arrow()
         oldest = pc.min(times["first_event_time"]).as_py()
         return min(after, oldest) if oldest is not None else after

@@ -92,7 +92,7 @@ class ArizeReceiver:
 
     def close(self) -> None:
         """Stop listening, cut hangs short and wait for the requests under way."""
-        self._server.closing.set()
+        self._server.hanging.set()
         self._server.shutdown()
         self._server.server_close()
 
@@ -126,6 +126,16 @@ class ArizeReceiver:
         """Let the next uploads go wrong, after those that were already told to."""
         with self._lock:
             self._faults.extend([fault] * times)
+
+    def release(self) -> None:
+        """Cut short the hangs under way."""
+        self._server.hanging.set()
+        self._server.hanging = threading.Event()
+
+    def heal(self) -> None:
+        """Forget the faults that are still to come."""
+        with self._lock:
+            self._faults.clear()
 
     def _next_fault(self) -> Fault | None:
         with self._lock:
@@ -164,7 +174,7 @@ class _Server(ThreadingHTTPServer):
 
     def __init__(self, port: int, receiver: ArizeReceiver) -> None:
         self.receiver = receiver
-        self.closing = threading.Event()
+        self.hanging = threading.Event()
         super().__init__(("127.0.0.1", port), _Handler)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
@@ -198,7 +208,7 @@ class _Handler(BaseHTTPRequestHandler):
         except _Refused as refusal:
             return self._answer(refusal.status, _error(str(refusal)))
         fault = fault or Fault(keep=True)
-        self.server.closing.wait(fault.hang)
+        self.server.hanging.wait(fault.hang)
         if fault.reset:
             return self._reset()
         status, body = fault.status or (200 if fault.keep else 503), fault.body
