@@ -16,7 +16,6 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from pyiceberg.exceptions import NoSuchTableError
 
 from extractors import Extractor, Extractors
 from pipelines.arize import ATTEMPTS, ArizeAccess, ArizeUnavailable, Heading, Sent, Uploader
@@ -26,14 +25,13 @@ from pipelines.deliveries import Deliveries, Withheld
 from pipelines.destination import Destination
 from pipelines.files import FileRef
 from pipelines.lateness import Lateness
-from pipelines.outbox import Outbox, is_requeued
+from pipelines.outbox import Outbox
 from pipelines.sender import ArizeSender
 from pipelines.tables import pushed_tables, table_of
+from pipelines.waiting import rows_of, waiting
 from pipelines.write import MAX_PUSHED_ROWS
 from schemas import ConfigurationError
 
-GRACE_SECONDS = 24 * 3600.0
-"""An entry that no table has committed after this time never will be."""
 _log = logging.getLogger("weighbridge")
 
 
@@ -108,12 +106,12 @@ class Push:
         pushed: dict[str, int] = {}
         self._kept: dict[str, str] = {}
         batches: dict[str, list[_Batch]] = defaultdict(list)
-        for table, entries in self._committed(only).items():
+        for table, entries in waiting(self._tables, self._outbox, only).items():
             extractor = self._by_table.get(table)
             if extractor is None:
                 _log.warning("%s: undelivered rows, and no extractor that pushes them", table)
                 continue
-            files = [(entry, ref) for entry in entries for ref in self._outbox.read(entry)[1]]
+            files = [(entry, ref) for entry, refs in entries.items() for ref in refs]
             batches[extractor.settings.arize_space] += _batches(table, files)
 
         def attempt(batch: _Batch) -> None:
@@ -142,36 +140,7 @@ class Push:
 
     def pending_rows(self) -> int:
         """Rows that are committed and not acknowledged."""
-        return sum(
-            ref.rows
-            for entries in self._committed().values()
-            for entry in entries
-            for ref in self._outbox.read(entry)[1]
-        )
-
-    def _committed(self, only: Collection[str] | None = None) -> dict[str, list[str]]:
-        """Entries by table, oldest first; those that were never committed are removed."""
-        names = self._outbox.entries()  # before the tables are asked: none of these comes later
-        found: dict[str, list[str]] = defaultdict(list)
-        for entry in sorted(names, key=self._outbox.age, reverse=True):
-            table, _ = self._outbox.read(entry)
-            if table and (only is None or table in only):
-                found[table].append(entry)
-        for table, entries in found.items():
-            made = self._made(table, entries)
-            for entry in entries:
-                if entry not in made and self._outbox.age(entry) > GRACE_SECONDS:
-                    self._outbox.remove(entry)
-            found[table] = [entry for entry in entries if entry in made]
-        return {table: entries for table, entries in found.items() if entries}
-
-    def _made(self, table: str, entries: list[str]) -> set[str]:
-        requeued = set(filter(is_requeued, entries))  # of what the table held
-        try:
-            return requeued | self._tables.committed(table, set(entries) - requeued)
-        except (NoSuchTableError, FileNotFoundError):
-            _log.warning("%s: undelivered rows of a table that is gone", table)
-            return set()
+        return rows_of(waiting(self._tables, self._outbox).values())
 
     def _attempt(self, batch: _Batch) -> int:
         """Send a batch if its space is not down; rows acknowledged."""
