@@ -101,10 +101,13 @@ def push(
     names = [table_of(item).name for _, item in sorted(chosen.items(), reverse=True)]
     queued = {name: requeue(tables, name, *days, again) for name in names}
     pushing = Push(tables.home, tables, chosen, access)
-    pushed = {name: pushing.deliver(only={name}) for name in names}
+    pushed, denied = {}, False
+    for name in names:
+        pushed[name] = pushing.deliver(only={name})
+        denied = denied or pushing.denied
     print_push(console, queued, pushed)
     left = pushing.pending_rows()
-    if pushing.denied:
+    if denied:
         raise click.ClickException("Arize refuses the key or a space; the rows wait in the outbox")
     if left:
         console.print(f"[yellow]waiting in the outbox: {left:,} rows; every run tries again[/]")
