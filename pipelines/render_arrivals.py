@@ -8,6 +8,7 @@ from rich.console import Console
 
 from extractors import Extractors
 from pipelines.arrivals import Arrivals
+from pipelines.baseline.send import BaselineReport
 from pipelines.render import grid
 from pipelines.tables import metrics_of, table_of
 from pipelines.undelivered import Undelivered
@@ -45,6 +46,22 @@ def print_push(
                 "them by --since and --until",
                 soft_wrap=True,
             )
+
+
+def print_baseline(console: Console, report: BaselineReport, dry_run: bool) -> None:
+    """What became of a training or validation set."""
+    sent = "none was sent" if dry_run else f"{report.sent.rows:,} were sent"
+    console.print(f"{report.rows:,} rows with predictions and actuals; {sent}")
+    if report.unknown:
+        console.print(f"columns that are not sent: {', '.join(report.unknown)}", markup=False)
+    if report.without_actual:
+        console.print(f"left out: {report.without_actual:,} predictions without an actual")
+    if report.outside:
+        console.print(f"left out: {report.outside:,} rows, older or newer than Arize takes")
+    for row_id, reason in report.sent.refused[:5]:
+        console.print(f"refused: {row_id}: {reason}", markup=False)
+    if report.sent.possible_duplicates:
+        console.print(f"up to {report.sent.possible_duplicates:,} rows may be in Arize twice")
 
 
 def _lines(item: Arrivals, pushed: bool) -> list[str]:

@@ -93,14 +93,7 @@ class ArizeSender:
 
     def selected(self, rows: pa.Table, now: datetime) -> tuple[pa.Table, int, int]:
         """The rows to send, and how many Arize's clock has no place for, and are sampled out."""
-        limits = sdk_limits()
-        year = timedelta(days=365)
-        oldest = now - limits.MAX_PAST_YEARS_FROM_CURRENT_TIME * year
-        newest = now + limits.MAX_FUTURE_YEARS_FROM_CURRENT_TIME * year
-        time = rows[self._time]
-        fits = pc.and_(pc.greater(time, pa.scalar(oldest, time.type)),
-                       pc.less(time, pa.scalar(newest, time.type)))  # fmt: skip
-        kept = rows if pc.all(fits).as_py() else rows.filter(fits)
+        kept = in_time(rows, self._time, now)
         outside = rows.num_rows - kept.num_rows
         rate, unit = self._extractor.settings.arize_sample_rate, self._sampling_unit()
         if rate < 1 and unit:
@@ -123,6 +116,18 @@ class ArizeSender:
         """Send rows of one model version. See `Lot.send`."""
         heading = replace(self._lot.heading, model_version=model_version)
         replace(self._lot, heading=heading).send(rows, self._uploader, sent, attempts)
+
+
+def in_time(rows: pa.Table, time: str, now: datetime) -> pa.Table:
+    """The rows whose column `time` is within the years that Arize takes."""
+    limits = sdk_limits()
+    year = timedelta(days=365)
+    oldest = now - limits.MAX_PAST_YEARS_FROM_CURRENT_TIME * year
+    newest = now + limits.MAX_FUTURE_YEARS_FROM_CURRENT_TIME * year
+    values = rows[time]
+    fits = pc.and_(pc.greater(values, pa.scalar(oldest, values.type)),
+                   pc.less(values, pa.scalar(newest, values.type)))  # fmt: skip
+    return rows if pc.all(fits).as_py() else rows.filter(fits)
 
 
 def _share(name: str) -> float:

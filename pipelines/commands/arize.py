@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pipelines.commands.terminal import console, quiet_imports
+from pipelines.commands.terminal import console, errors, quiet_imports
 from pipelines.options import PACKAGE
 from pipelines.place import PLACE_PARAMETERS, Place
 
 if TYPE_CHECKING:
     from extractors import Extractor, Extractors
+    from pipelines.destination import Destination
     from pipelines.tables import Tables
 
 _MODEL = click.Option(["--model"], metavar="ID", help="Only this model.")
@@ -112,6 +113,115 @@ def push(
     if left:
         console.print(f"[yellow]waiting in the outbox: {left:,} rows; every run tries again[/]")
         raise click.exceptions.Exit(1)
+
+
+@arize.command(
+    params=[
+        click.Option(["--model"], metavar="ID", required=True, help="The model it is for."),
+        click.Option(
+            ["--from", "source"],
+            metavar="PARQUET|TABLE",
+            required=True,
+            help="A Parquet file; or the word table, for the model's own tables.",
+        ),
+        click.Option(
+            ["--environment"],
+            type=click.Choice(["training", "validation"]),
+            default="training",
+            show_default=True,
+            help="What the set is.",
+        ),
+        click.Option(
+            ["--batch_id"], default="", metavar="TEXT", help="Names a validation set; needed there."
+        ),
+        click.Option(
+            ["--model_version"],
+            default="",
+            metavar="TEXT",
+            help="The model's version; by default each row's column model_version.",
+        ),
+        _SINCE,
+        _UNTIL,
+        click.Option(["--dry_run"], is_flag=True, help="Check all rows; send none."),
+        _URL,
+        *PLACE_PARAMETERS,
+        PACKAGE,
+    ]
+)
+def baseline(
+    model: str,
+    source: str,
+    environment: str,
+    batch_id: str,
+    model_version: str,
+    since: datetime | None,
+    until: datetime | None,
+    dry_run: bool,
+    arize_url: str,
+    extractors_package: str,
+    **place: Any,
+) -> None:
+    """Send a training or validation set, which Arize compares production with.
+
+    All rows are checked before one is sent. Sending a set again adds its rows once more. Exit
+    status: 0 all was sent, 1 not all, 2 wrong usage, file or configuration.
+    """
+    with quiet_imports():
+        from pipelines.arize import ArizeAccess, ArizeUnavailable
+        from pipelines.baseline.send import BaselineOptions, BaselineSender
+        from pipelines.baseline.shape import BaselineShape
+        from pipelines.render_arrivals import print_baseline
+    if (environment == "validation") != bool(batch_id):
+        raise click.UsageError("--batch_id names a validation set: give it there, and only there")
+    file = None if source.lower() == "table" else Path(source)
+    if file is not None and not file.is_file():
+        raise click.UsageError(f"--from: there is no file {source}; or write table")
+    if file is not None and (since or until):
+        raise click.UsageError("--since and --until are for --from table; a file is sent whole")
+    chosen = _pushed(extractors_package, model)
+    access = ArizeAccess(arize_url)
+    if not dry_run:
+        access.check({item.settings.arize_space for item in chosen.values()})
+    shape = BaselineShape.of(chosen, model)
+    tables: Destination = (
+        _tables(place, "arize baseline --from table") if file is None else Place.of(place).open()
+    )
+    days = (since and since.date(), until and until.date())
+    options = BaselineOptions(file, environment, batch_id, model_version, *days)
+    sender = BaselineSender(shape, options, tables)
+    sender.check()
+    if not dry_run:
+        tables.prepare([])
+        try:
+            sender.send(access)
+        except ArizeUnavailable as error:
+            print_baseline(console, sender.report, dry_run)
+            errors.print(
+                f"Error: not all was sent: {error}; sent again, rows that were taken count twice",
+                markup=False,
+                soft_wrap=True,
+            )
+            raise click.exceptions.Exit(1) from None
+    print_baseline(console, sender.report, dry_run)
+    if sender.report.sent.refused:
+        raise click.exceptions.Exit(1)
+
+
+@arize.command()
+@click.option("--port", default=0, show_default="a free one", help="Where to listen.")
+@click.option(
+    "--folder",
+    type=click.Path(file_okay=False, path_type=Path),
+    show_default="in memory",
+    help="Keep uploads here.",
+)
+@click.option("--api_key", show_default="any", help="The only key to accept.")
+@click.option("--space_id", show_default="any", help="The only space to accept.")
+def receiver(port: int, folder: Path | None, api_key: str | None, space_id: str | None) -> None:
+    """Run a local stand-in for Arize, until Ctrl-C: what --arize_url can name."""
+    from pipelines.receiver import serve
+
+    serve(port, folder, api_key, space_id)
 
 
 def _chosen(package: str, model: str | None) -> Extractors:
