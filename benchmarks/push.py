@@ -1,9 +1,9 @@
 """`python -m benchmarks.push`: what the push to Arize costs beside bare calls of its SDK.
 
-The same data files are sent in turn by `Push`, which reads them, checks the answers, keeps the outbox
-and writes deliveries; by calls of `ml.log` for data frames that are in memory already; and by a loop
-that reads the files and calls `ml.log`. Batches are the same, and so is the receiver, a process of
-its own.
+The same data files are sent in turn by `Push`, which reads them, checks the answers, keeps the
+outbox and writes deliveries; by calls of `ml.log` for data frames that are in memory already; and
+by a loop that reads the files and calls `ml.log`. Batches are the same, and so is the receiver, a
+process of its own.
 """
 
 from __future__ import annotations
@@ -148,16 +148,17 @@ def measure(bench: Bench, rounds: int) -> dict[str, list[Sample]]:
 @click.command()
 @click.option("--rounds", type=click.IntRange(min=1), default=5, show_default=True)
 @click.option("--rows", default=200_000, show_default=True, help="In all.")
+@click.option("--models", multiple=True, type=int, default=(10, 1000), show_default=True)
 @click.option("--quick", is_flag=True, help="Little, once: whether all of it works.")
-def main(rounds: int, rows: int, quick: bool) -> None:
+def main(rounds: int, rows: int, models: tuple[int, ...], quick: bool) -> None:
     """Compare the push with bare calls of Arize's SDK, for 10 models and for 1,000."""
     logging.disable(logging.WARNING)
     rounds, rows = (1, 2000) if quick else (rounds, rows)
     os.environ |= {"ARIZE_API_KEY": "key", "ARIZE_SPACE_ID": SPACE}
-    for models in (10, 20 if quick else 1000):
+    for count in (10, 20) if quick else models:
         with tempfile.TemporaryDirectory(prefix="weighbridge-push-") as root:
-            samples = measure(Bench(Path(root), models, rows // models), rounds)
-        click.echo(f"{models:,} models, {rows:,} rows")
+            samples = measure(Bench(Path(root), count, rows // count), rounds)
+        click.echo(f"{count:,} models, {rows:,} rows")
         walls = {name: [sample.wall for sample in found] for name, found in samples.items()}
         for name, found in walls.items():
             speed = Spread.of([rows / wall for wall in found])
