@@ -17,7 +17,7 @@ from pipelines.undelivered import Undelivered
 def print_arrivals(console: Console, found: Sequence[Arrivals], extractors: Extractors) -> None:
     """A table of counts, and a line for each thing to know of a table."""
     pushed = {table_of(item).name: item.pushed for item in extractors.values()}
-    names = ("table", "committed", "delivered", "waiting", "refused", "too late", "never sent")
+    names = ("table", "rows", "delivered", "waiting", "refused", "too late", "unsent")
     table = grid(*names, numbers=6)
     for item in found:
         counts = (item.committed, item.delivered, item.waiting, sum(item.refused.values()))
