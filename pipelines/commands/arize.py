@@ -86,6 +86,7 @@ def push(
     """
     with quiet_imports():
         from pipelines.arize import ArizeAccess
+        from pipelines.config.options import environment
         from pipelines.push import Push
         from pipelines.render_arrivals import print_push
         from pipelines.requeue import requeue
@@ -93,7 +94,7 @@ def push(
     if since and until and since > until:
         raise click.UsageError("--since is after --until")
     chosen = _pushed(extractors_package, model)
-    access = ArizeAccess(arize_url)
+    access = ArizeAccess(arize_url, tuple(environment().spaces.values()))
     access.check({item.settings.arize_space for item in chosen.values()})
     tables = _tables(place, "arize push")
     tables.prepare([])
@@ -170,6 +171,7 @@ def baseline(
         from pipelines.arize import ArizeAccess, ArizeUnavailable
         from pipelines.baseline.send import BaselineOptions, BaselineSender
         from pipelines.baseline.shape import BaselineShape
+        from pipelines.config import options as config
         from pipelines.render_arrivals import print_baseline
     if (environment == "validation") != bool(batch_id):
         raise click.UsageError("--batch_id names a validation set: give it there, and only there")
@@ -179,7 +181,7 @@ def baseline(
     if file is not None and (since or until):
         raise click.UsageError("--since and --until are for --from table; a file is sent whole")
     chosen = _pushed(extractors_package, model)
-    access = ArizeAccess(arize_url)
+    access = ArizeAccess(arize_url, tuple(config.environment().spaces.values()))
     if not dry_run:
         access.check({item.settings.arize_space for item in chosen.values()})
     shape = BaselineShape.of(chosen, model)
@@ -225,9 +227,9 @@ def receiver(port: int, folder: Path | None, api_key: str | None, space_id: str 
 
 
 def _chosen(package: str, model: str | None) -> Extractors:
-    from extractors import load_extractors
+    from pipelines.config.options import load_models
 
-    extractors = load_extractors(package)
+    extractors = load_models(package)
     chosen = {key: item for key, item in extractors.items() if model in (None, item.model_id)}
     if not chosen:
         known = ", ".join(sorted({model_id for model_id, _ in extractors}))
