@@ -118,6 +118,8 @@ class Push:
             table = self._by_table[batch.table].table
             try:
                 rows = self._attempt(batch)
+            except _Down:
+                pass  # whoever was the last to ask has told why
             except (ArizeUnavailable, ConfigurationError) as error:
                 self._keep(batch.table, error)
             else:
@@ -155,13 +157,13 @@ class Push:
                 breaker = Breaker(lambda: self._clock().timestamp(), ATTEMPTS)
                 self._breakers[space] = breaker
         if breaker.open:
-            raise ArizeUnavailable(_down(space))
+            raise _Down
         batch, rows = self._read(batch, sender.columns, extractor)
         if not batch.files:
             return 0
         attempts = breaker.enter()
         if not attempts:
-            raise ArizeUnavailable(_down(space))
+            raise _Down
         healthy = True
         try:
             return self._send(batch, extractor, sender, rows, attempts)
@@ -250,8 +252,8 @@ class Push:
             self.denied = self.denied or isinstance(error, ConfigurationError)
 
 
-def _down(space: str) -> str:
-    return f"space {space or 'default'} does not answer, and is asked again later"
+class _Down(Exception):
+    """The batch was not tried, as its space is down."""
 
 
 def _batches(table: str, files: list[tuple[str, FileRef]]) -> Iterator[_Batch]:
