@@ -119,7 +119,7 @@ class Push:
             try:
                 rows = self._attempt(batch)
             except _Down:
-                pass  # whoever was the last to ask has told why
+                pass  # why is told already
             except (ArizeUnavailable, ConfigurationError) as error:
                 self._keep(batch.table, error)
             else:
@@ -160,7 +160,7 @@ class Push:
             raise _Down
         batch, rows = self._read(batch, sender.columns, extractor)
         if not batch.files:
-            return 0
+            raise _Down
         attempts = breaker.enter()
         if not attempts:
             raise _Down
@@ -192,7 +192,9 @@ class Push:
         versions = pc.unique(rows["model_version"]).to_pylist() or [""]
         acknowledged = 0
         for version in versions:
-            part, sent = rows.filter(pc.equal(rows["model_version"], version)), Sent()
+            part, sent = rows, Sent()
+            if len(versions) > 1:
+                part = rows.filter(pc.equal(rows["model_version"], version))
             heading = Heading(
                 settings.arize_space, extractor.model_id, extractor.model_type, version
             )
@@ -253,7 +255,7 @@ class Push:
 
 
 class _Down(Exception):
-    """The batch was not tried, as its space is down."""
+    """The batch was not tried: its space is down, or none of its files can be read."""
 
 
 def _batches(table: str, files: list[tuple[str, FileRef]]) -> Iterator[_Batch]:
