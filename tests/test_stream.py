@@ -238,7 +238,7 @@ def test_what_is_pending_is_pushed_also_where_nothing_new_is_committed(
     run(home.arguments("--arize_url", "http://127.0.0.1:9"))
     assert len(Outbox(home.folder).entries()) == 1
     # The clock would go on for ever.
-    monkeypatch.setattr(push_to_arize, "MAX_TIMESTAMP", Timestamp.now() + 0.3)
+    monkeypatch.setattr(push_to_arize, "MAX_TIMESTAMP", Timestamp.now() + 2)
     options = options_of(home, "--arize_url", receiver.url)
     arguments = push_arguments(load_extractors(home.package), options)
     with beam.Pipeline(runner=FnApiRunner()) as pipeline:
