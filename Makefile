@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 JOBS ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-all chaos fuzz bench bench-capture bench-commits soak golden lint format types build clean
+.PHONY: help install run test test-all chaos fuzz bench bench-push bench-capture bench-commits soak golden lint format types build clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 15
@@ -37,6 +37,9 @@ fuzz: install ## feed made-up messages and archive files to the pipeline; ARGS='
 
 bench: install ## the pipeline beside a hand-written loop; some 15 minutes, ARGS=--quick for one
 	$(BIN)/python -m benchmarks $(ARGS)
+
+bench-push: install ## what the push to Arize costs beside bare calls of its SDK; some 5 minutes
+	$(BIN)/python -m benchmarks.push $(ARGS)
 
 bench-capture: install ## what capture costs a service; some 25 minutes, ARGS=--quick for two
 	$(BIN)/python -m benchmarks.capture $(ARGS)

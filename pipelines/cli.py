@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import click
 
 from pipelines.commands.actuals import actuals
+from pipelines.commands.arize import arize
 from pipelines.commands.config import config
 from pipelines.commands.demo import demo
 from pipelines.commands.models import models
@@ -29,7 +30,7 @@ def cli() -> None:
     """
 
 
-for _command in (run, models, tables, actuals, config):
+for _command in (run, models, tables, arize, actuals, config):
     cli.add_command(_command)
 add_to(cli)
 cli.add_command(demo)  # takes nothing from a file: it must not write where traffic goes

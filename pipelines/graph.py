@@ -13,7 +13,7 @@ from pipelines.extract import Emit, ExtractRows
 from pipelines.failures import FAILURES, PARKED, WriteMessages
 from pipelines.options import RunOptions
 from pipelines.outbox import Outbox
-from pipelines.push import PushToArize
+from pipelines.push_to_arize import PushToArize
 from pipelines.read import ReadArchive
 from pipelines.tables import pushed_tables
 from pipelines.write import WriteFiles

@@ -31,18 +31,26 @@ DELIVERIES_SCHEMA = pa.schema(
         _field("model_version", pa.string()),
         _field("arize_space", pa.string(), "name of the space, not its id"),
         _field("outcome", pa.string(), "delivered | undelivered | refused"),
-        _field("rows", pa.int64()),
+        _field("rows", pa.int64(), "that were acknowledged; 1 where one was refused"),
         _field("rows_outside_lookback", pa.int64(), "not sent: too old, too new"),
         _field("rows_sampled_out", pa.int64(), "not sent: arize_sample_rate"),
+        _field("rows_too_late", pa.int64(), "not sent: actuals that Arize joins no more"),
         _field("attempts", pa.int64()),
         _field(
             "possible_duplicates",
             pa.int64(),
-            "rows of attempts that timed out and may have been taken all the same",
+            "rows of attempts that may have been taken although no answer said so",
         ),
         _field("error", pa.string()),
         _field("first_event_time", TIME),
         _field("last_event_time", TIME),
+        _field(
+            "files",
+            pa.list_(pa.string()),
+            "data files that are settled with it, as JSON: path, rows, first and last event time",
+        ),
+        _field("environment", pa.string(), "production | training | validation"),
+        _field("batch_id", pa.string(), "of a validation set"),
     ]
 )
 SKIPPED_SCHEMA = pa.schema(

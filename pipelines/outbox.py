@@ -11,6 +11,7 @@ from pipelines.store import Store
 
 SUFFIX = ".json"
 FOLDER = "pending"
+_REQUEUED = "table-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +81,16 @@ class Outbox:
     def age(self, entry: str) -> float:
         """Seconds since the entry was written."""
         return self.store.age(_name(entry))
+
+
+def requeued(token: str) -> str:
+    """Name of an entry whose files a table held when it was made: no commit makes it count."""
+    return f"{_REQUEUED}{token}"
+
+
+def is_requeued(entry: str) -> bool:
+    """Whether `requeued` gave the entry its name."""
+    return entry.startswith(_REQUEUED)
 
 
 def _name(entry: str) -> str:

@@ -8,8 +8,8 @@ import threading
 from pipelines.metrics import UNKNOWN, Counts, merge
 from pipelines.push import Push
 
-MIN_PAUSE_SECONDS, MAX_PAUSE_SECONDS = 15.0, 300.0
-"""After a delivery that left something; each attempt of it has waited and tried again already."""
+PAUSE_SECONDS = 15.0
+"""After a delivery that left all it found. A space that is down is asked when its breaker says."""
 FINISH_SECONDS = 60.0
 _log = logging.getLogger("weighbridge")
 
@@ -50,17 +50,14 @@ class Pusher:
         self._thread.join(FINISH_SECONDS)
 
     def _run(self) -> None:
-        pause = 0.0
         while not self._last.is_set():
             self._due.wait()
             self._due.clear()
             if self._deliver():
-                pause = 0.0
                 if self.undelivered:  # committed meanwhile: no outage
                     self._due.set()
             else:
-                pause = min(MAX_PAUSE_SECONDS, 2 * pause or MIN_PAUSE_SECONDS)
-                self._last.wait(pause)
+                self._last.wait(PAUSE_SECONDS)
                 self._due.set()
         if self._due.is_set():
             self._deliver()

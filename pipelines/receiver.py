@@ -3,7 +3,6 @@
 The tests and the demo push to it. It can be told to fail the ways Arize and the network fail.
 """
 
-import argparse
 import json
 import signal
 import socket
@@ -11,7 +10,7 @@ import struct
 import sys
 import threading
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -20,6 +19,7 @@ from typing import Any, Self
 
 import pyarrow as pa
 
+from pipelines.ingestion import MAX_BODY_BYTES, Ingestion
 from pipelines.uploads import MALFORMED, SPACE_KEY, Upload, UploadFolder, protobuf, read_upload
 
 _UPLOAD_PATH = "/v1/pandas_arrow"
@@ -61,6 +61,7 @@ class ArizeReceiver:
         space_id: The only space to accept; by default any.
         port: The port to listen on; 0 takes a free one.
         folder: Where to keep the uploads, and to find earlier ones; by default only in memory.
+        max_bytes: The largest body to take; a larger one is answered with 413.
     """
 
     def __init__(
@@ -70,12 +71,17 @@ class ArizeReceiver:
         *,
         port: int = 0,
         folder: Path | str | None = None,
+        max_bytes: int = MAX_BODY_BYTES,
     ) -> None:
         protobuf()  # imports for a second, which would exceed the first sender's timeout
         self._api_key = api_key
         self._space_id = space_id
         self._folder = None if folder is None else UploadFolder(Path(folder))
         self._uploads = [] if self._folder is None else self._folder.load()
+        self.max_bytes = max_bytes
+        self._ingestion = Ingestion()
+        for upload in self._uploads:
+            self._ingestion.check(upload)
         self._faults: deque[Fault] = deque()
         self._requests = 0
         self._lock = threading.Lock()
@@ -92,7 +98,7 @@ class ArizeReceiver:
 
     def close(self) -> None:
         """Stop listening, cut hangs short and wait for the requests under way."""
-        self._server.closing.set()
+        self._server.hanging.set()
         self._server.shutdown()
         self._server.server_close()
 
@@ -127,6 +133,16 @@ class ArizeReceiver:
         with self._lock:
             self._faults.extend([fault] * times)
 
+    def release(self) -> None:
+        """Cut short the hangs under way."""
+        self._server.hanging.set()
+        self._server.hanging = threading.Event()
+
+    def heal(self) -> None:
+        """Forget the faults that are still to come."""
+        with self._lock:
+            self._faults.clear()
+
     def _next_fault(self) -> Fault | None:
         with self._lock:
             self._requests += 1
@@ -148,8 +164,12 @@ class ArizeReceiver:
             upload = read_upload(table.replace_schema_metadata(metadata))
         except MALFORMED as error:
             raise _Refused(400, str(error)) from error
-        # One lock over both, so that the files have the order of the list.
+        # One lock over all, so that the files have the order of the list.
         with self._lock:
+            try:
+                self._ingestion.check(upload)
+            except ValueError as error:
+                raise _Refused(400, str(error)) from error
             if self._folder is not None:
                 try:
                     self._folder.save(upload.table)
@@ -164,7 +184,7 @@ class _Server(ThreadingHTTPServer):
 
     def __init__(self, port: int, receiver: ArizeReceiver) -> None:
         self.receiver = receiver
-        self.closing = threading.Event()
+        self.hanging = threading.Event()
         super().__init__(("127.0.0.1", port), _Handler)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
@@ -198,7 +218,7 @@ class _Handler(BaseHTTPRequestHandler):
         except _Refused as refusal:
             return self._answer(refusal.status, _error(str(refusal)))
         fault = fault or Fault(keep=True)
-        self.server.closing.wait(fault.hang)
+        self.server.hanging.wait(fault.hang)
         if fault.reset:
             return self._reset()
         status, body = fault.status or (200 if fault.keep else 503), fault.body
@@ -211,6 +231,11 @@ class _Handler(BaseHTTPRequestHandler):
         length = self.headers.get("content-length", "")
         if not (length.isascii() and length.isdigit()):
             raise _Refused(400, "a content-length is needed")  # the SDK sends a file, so has one
+        if int(length) > self.server.receiver.max_bytes:
+            for _ in range(int(length) >> 20):  # read, else the sender sees a broken connection
+                self.rfile.read(1 << 20)
+            self.rfile.read(int(length) % (1 << 20))
+            raise _Refused(413, "the body is too large")
         content = self.rfile.read(int(length))
         if len(content) != int(length):
             raise _Refused(400, "the body is shorter than its content-length")
@@ -240,21 +265,13 @@ def _error(reason: str) -> bytes:
     return json.dumps({"error": reason}).encode()
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Run a receiver in the foreground until Ctrl-C."""
-    parser = argparse.ArgumentParser(prog="python -m pipelines.receiver", description=__doc__)
-    parser.add_argument("--port", type=int, default=0, help="default: a free one")
-    parser.add_argument("--folder", type=Path, help="keep uploads here; default: in memory")
-    parser.add_argument("--api_key", help="the only key to accept; default: any")
-    parser.add_argument("--space_id", help="the only space to accept; default: any")
-    options = parser.parse_args(argv)
+def serve(port: int, folder: Path | None, api_key: str | None, space_id: str | None) -> None:
+    """Run a receiver in the foreground until SIGINT or SIGTERM."""
     # Background jobs of a shell ignore SIGINT, and containers are stopped with SIGTERM.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
     try:
-        with ArizeReceiver(
-            options.api_key, options.space_id, port=options.port, folder=options.folder
-        ) as receiver:
+        with ArizeReceiver(api_key, space_id, port=port, folder=folder) as receiver:
             print(f"Arize receiver: {receiver.url}")
             print(f"Pipeline flag:  --arize_url {receiver.url}")
             print(
@@ -265,7 +282,3 @@ def main(argv: Sequence[str] | None = None) -> None:
             threading.Event().wait()
     except KeyboardInterrupt:
         pass
-
-
-if __name__ == "__main__":
-    main()

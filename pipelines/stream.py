@@ -13,7 +13,7 @@ from pipelines.committer import CommitFiles
 from pipelines.failures import FAILURES, PARKED, WriteMessages
 from pipelines.graph import extract_rows, outboxes, push_arguments
 from pipelines.options import RunOptions
-from pipelines.push import PushToArize
+from pipelines.push_to_arize import PushToArize
 from pipelines.shuffle import ShuffleRows, WriteRows
 from pipelines.tables import table_of
 from pipelines.unwritten import commit_or_keep

@@ -27,9 +27,10 @@ import pytest
 import extractors
 from extractors import load_extractors
 from extractors.testing import envelope, rows_of
-from pipelines import arize, commit, extract, files, metrics, snapshots, write
+from pipelines import arize, commit, extract, files, lateness, metrics, snapshots, spaces, write
 from pipelines.cli import cli
 from pipelines.decode import decode
+from pipelines.ledger import DELIVERIES_SCHEMA
 from pipelines.maintain import compact, keeper, sweep
 from schemas import ModelSettings, Stage, roles
 from schemas.arize import MODEL_TYPES
@@ -42,7 +43,7 @@ ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 README = ROOT / "README.md"
 PAGES = [README, *sorted(DOCS.glob("*.md"))]
-FOLLOWED = ["docs/adding-a-model.md", "docs/operations.md", "docs/tables.md"]
+FOLLOWED = [f"docs/{name}.md" for name in ("adding-a-model", "operations", "tables", "arize")]
 # Where the pages say that they are, and what they listen on.
 FOLDER, PORT = "/home/you/shop", "8100"
 _FENCE = re.compile(r'^```(\w*)(?: title="([^"]+)")?\n(.*?)^```$', re.M | re.S)
@@ -309,6 +310,7 @@ def _counters() -> set[str]:
         ({"model_version", "envelope_id", "event_time", "status", "latency_us", "kind"}, "wire.md"),
         (set(CAUSES), "../handlers/README.md"),
         ({flag for _, flag in _flags(cli, "") if flag[0] == "-"}, "operations.md"),
+        (set(DELIVERIES_SCHEMA.names), "arize.md"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )  # fmt: skip
@@ -340,9 +342,12 @@ def _anchors(path: Path) -> set[str]:
 
 def test_limits_are_as_the_pages_say() -> None:
     said = {
-        "operations.md": [
+        "arize.md": [
             f"An upload is tried {arize.ATTEMPTS} times",
             f"without an answer ends after {arize.TIMEOUT_SECONDS:.0f} seconds",
+            f"is split at {spaces.Space().max_upload_bytes >> 20} MiB",
+            f"{spaces.Space().look_back.days} days",
+            f"up to {lateness.LOOKED_AT // 10**6} million predictions",
         ],
         "tables.md": [
             f"all but the newest {snapshots.KEPT_SNAPSHOTS} snapshots",

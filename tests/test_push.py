@@ -207,13 +207,13 @@ def test_rows_that_are_sent_again_with_their_batch_are_counted(
         packed("scores", [scored(0.5, prefix="b")], first=1, model_version="2"),
     )
     receiver.fail(Fault(keep=True, status=200))
-    receiver.fail(Fault(status=500), times=arize.ATTEMPTS)
+    receiver.fail(Fault(status=503), times=arize.ATTEMPTS)
     assert push_run(home, receiver).undelivered_rows == 2
     assert push_run(home, receiver).undelivered_rows == 0
     assert received(receiver) == ["a-0", "a-0", "b-0"]
     rows = home.deliveries()
     undelivered = [row for row in rows if row["outcome"] == "undelivered"]
-    assert [(row["rows"], row["error"]) for row in undelivered] == [(0, "HTTP 500")]
+    assert [(row["rows"], row["error"]) for row in undelivered] == [(0, "HTTP 503")]
     # One row arrived twice, and one row is counted.
     assert sum(row["possible_duplicates"] for row in rows) == 1
 

@@ -26,6 +26,7 @@ from arize.ml.types import EmbeddingColumnNames, Environments, ModelTypes, Schem
 from pipelines.receiver import ArizeReceiver, Fault
 
 NOW = int(time.time())
+COMMAND = Path(sys.executable).with_name("weighbridge")
 
 
 @pytest.fixture
@@ -233,9 +234,59 @@ def test_rows_promotes_types_and_keeps_models_apart(receiver: ArizeReceiver) -> 
     assert rows.schema.metadata is None
     assert receiver.rows("other").num_rows == 2
     assert receiver.rows("unheard of").num_rows == 0
-    log(receiver, pd.DataFrame({"id": [1], "at": [NOW], "minutes": [1.0]}))
-    with pytest.raises(pa.ArrowTypeError):
-        receiver.rows("eta")
+
+
+BOOLEANS = pd.DataFrame({"id": ["a"], "at": [NOW], "minutes": [1.0], "f": [True]})
+WITH_FEATURE = Schema(
+    prediction_id_column_name="id",
+    timestamp_column_name="at",
+    prediction_label_column_name="minutes",
+    feature_column_names=["f"],
+)
+
+
+@pytest.mark.parametrize("values", [["x"], [1.0], [["x"]]], ids=["text", "number", "list"])
+def test_the_type_of_a_column_is_pinned_by_its_first_upload(
+    receiver: ArizeReceiver, values: list[Any]
+) -> None:
+    empty = BOOLEANS.assign(f=[None])
+    log(receiver, empty, schema=WITH_FEATURE)  # pins nothing
+    log(receiver, BOOLEANS, schema=WITH_FEATURE)
+    with pytest.raises(APIError, match="it is .* now, and was boolean") as caught:
+        log(receiver, BOOLEANS.assign(f=values), schema=WITH_FEATURE)
+    assert caught.value.status_code == 400
+    assert len(receiver.uploads) == 2
+    log(receiver, BOOLEANS.assign(f=values), schema=WITH_FEATURE, model_name="other")
+
+
+def test_pinned_types_are_those_of_earlier_receivers_too(tmp_path: Path) -> None:
+    with ArizeReceiver("k", "s", folder=tmp_path) as receiver:
+        log(receiver, BOOLEANS, schema=WITH_FEATURE)
+    again = ArizeReceiver("k", "s", folder=tmp_path)
+    with again as receiver, pytest.raises(APIError, match="was boolean"):
+        log(receiver, BOOLEANS.assign(f=["x"]), schema=WITH_FEATURE)
+
+
+def test_a_body_that_is_too_large(tmp_path: Path) -> None:
+    with ArizeReceiver("k", "s", max_bytes=3000) as receiver:
+        with pytest.raises(APIError) as caught:
+            log(receiver, pd.concat([BOOLEANS] * 2000, ignore_index=True), schema=WITH_FEATURE)
+        assert caught.value.status_code == 413
+        assert receiver.uploads == []
+        log(receiver)
+
+
+def test_columns_that_nothing_names_and_types_that_a_role_does_not_have(
+    receiver: ArizeReceiver,
+) -> None:
+    answer = post(receiver, encode(pa.table({"id": ["a"], "stray": [1]})))
+    assert (answer.status_code, answer.json()) == (
+        400,
+        {"error": "columns that arize-schema does not name: ['stray']"},
+    )
+    answer = post(receiver, encode(pa.table({"id": [True]})))
+    assert answer.status_code == 400
+    assert "prediction_id_column_name does not take bool" in answer.json()["error"]
 
 
 def test_concurrent_uploads_all_arrive(tmp_path: Path) -> None:
@@ -432,7 +483,7 @@ def test_malformed_bodies(tmp_path: Path, body: bytes, reason: str) -> None:
 
 
 def test_every_torn_or_flipped_body_is_refused_or_whole(receiver: ArizeReceiver) -> None:
-    good = encode(pa.table({"id": ["a", "b"], "x": [1.0, 2.0]}))
+    good = encode(IDS)
     chaos = random.Random(11)
     statuses = set()
     for _ in range(300):
@@ -486,7 +537,7 @@ def test_logs_nothing(capfd: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_runs_in_the_foreground(tmp_path: Path, number: signal.Signals) -> None:
-    command = [sys.executable, "-m", "pipelines.receiver", "--folder", str(tmp_path)]
+    command = [str(COMMAND), "arize", "receiver", "--folder", str(tmp_path)]
     with subprocess.Popen(
         [*command, "--api_key", "k"],
         cwd=Path(__file__).parents[1],

@@ -35,8 +35,9 @@ from extractors import (
     Tag,
     Timestamp,
 )
-from pipelines.arize import ArizeAccess, ArizeSender, Sent
+from pipelines.arize import ArizeAccess, Sent, Uploader
 from pipelines.receiver import ArizeReceiver
+from pipelines.sender import ArizeSender
 from pipelines.spaces import API_KEY, SPACE_ID
 from schemas import InvalidExtractorError
 from schemas.arize import check_columns
@@ -45,6 +46,7 @@ from schemas.columns import columns_of
 from schemas.roles import Role
 
 NOW = datetime.now(UTC)
+_NUMBERS = itertools.count()
 Batch = pa.RecordBatch
 
 
@@ -127,6 +129,8 @@ class Case:
 
     def __init__(self, model_type: Any, kind: Any, annotation: Any, role: Role) -> None:
         self.model_type, self.kind = model_type, kind
+        # One for each row class: the receiver keeps to the types that a model's columns had first.
+        self.model_id = f"m-{next(_NUMBERS)}"
         least = {"id": ID, **LEAST[model_type, kind]}
         if kind == "prediction":
             least["amount"] = AMOUNT
@@ -159,9 +163,10 @@ class Case:
     def refused_by_arize(self, to: ArizeReceiver, batch: Batch) -> list[str]:
         """What the SDK refuses of a batch, by row; the receiver has the others then."""
         extractor = Extractor(
-            "m", self.kind, self.row, self.model_type, ModelSettings(), iter, None
+            self.model_id, self.kind, self.row, self.model_type, ModelSettings(), iter, None
         )
-        sender = ArizeSender(extractor, ArizeAccess(to.url), pause=lambda seconds: None)
+        uploader = Uploader(ArizeAccess(to.url), pause=lambda seconds: None)
+        sender = ArizeSender(extractor, uploader)
         sent = Sent()
         sender.send(pa.Table.from_batches([batch]), "1", sent)
         assert sent.rows + len(sent.refused) == batch.num_rows

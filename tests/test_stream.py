@@ -20,11 +20,11 @@ from streams import START, Subscription, ids, minute, one, options_of, published
 from support import Home, environment, heartbeat, micros, plain, scored
 
 from extractors import load_extractors
-from pipelines import arize, failures, push, stream, windows
+from pipelines import arize, failures, push_to_arize, stream, windows
 from pipelines.graph import push_arguments
 from pipelines.main import run
 from pipelines.outbox import Outbox
-from pipelines.push import PushToArize
+from pipelines.push_to_arize import PushToArize
 from pipelines.receiver import ArizeReceiver, Fault
 from pipelines.stream import ReadSubscription, build_stream
 from pipelines.tables import Tables
@@ -238,7 +238,7 @@ def test_what_is_pending_is_pushed_also_where_nothing_new_is_committed(
     run(home.arguments("--arize_url", "http://127.0.0.1:9"))
     assert len(Outbox(home.folder).entries()) == 1
     # The clock would go on for ever.
-    monkeypatch.setattr(push, "MAX_TIMESTAMP", Timestamp.now() + 0.3)
+    monkeypatch.setattr(push_to_arize, "MAX_TIMESTAMP", Timestamp.now() + 2)
     options = options_of(home, "--arize_url", receiver.url)
     arguments = push_arguments(load_extractors(home.package), options)
     with beam.Pipeline(runner=FnApiRunner()) as pipeline:

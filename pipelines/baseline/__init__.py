@@ -1,0 +1,1 @@
+"""Training and validation sets for Arize: the reference that drift is measured against."""

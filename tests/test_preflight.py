@@ -1,0 +1,172 @@
+"""Our checks of rows against the installed SDK's, for row classes and rows that nobody wrote.
+
+What we let through, the SDK takes, as a batch and row by row: so a batch is never refused for one
+row. What our rules refuse, it refuses, but for what Arize would drop or miscount later.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, cast
+
+import pyarrow as pa
+import pytest
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+from pydantic import ConfigDict
+from sdk import sdk_refusal
+from test_rules import AMOUNT, ID, LEAST, NOW, VALUES, VECTOR
+
+from extractors import (
+    EmbeddingLink,
+    EmbeddingText,
+    EmbeddingVector,
+    Feature,
+    PredictionScore,
+    RelevanceLabel,
+    RelevanceScore,
+    Row,
+    ShapValue,
+    TableOnly,
+    Tag,
+)
+from schemas import InvalidExtractorError
+from schemas.arize import check_columns
+from schemas.buffer import RowBuffer, RowShape
+from schemas.columns import columns_of
+from schemas.roles import Role
+
+ROLES = [
+    *(Feature, Tag, TableOnly, PredictionScore, RelevanceLabel, RelevanceScore),
+    *(ShapValue("amount"), EmbeddingVector("e"), EmbeddingText("e"), EmbeddingLink("e")),
+    *(EmbeddingVector("f"), EmbeddingText("f")),
+]
+# Beside what `VALUES` has at the limits.
+MORE: dict[Any, Any] = {
+    str: st.text(max_size=8),
+    int: st.integers(-(2**63), 2**63 - 1),
+    float: st.floats(allow_nan=False, allow_infinity=False),
+    list[str]: st.lists(st.text(max_size=3), max_size=3),
+    list[float]: st.lists(st.floats(-1e6, 1e6), max_size=4),
+}
+# What we refuse and the SDK takes: Arize would drop it, or count it under no name.
+OURS = ("characters that are not all blank", "a class label must not be empty")
+
+
+@dataclass(frozen=True)
+class Made:
+    """A row class, and rows of it."""
+
+    model_type: Any
+    kind: Any
+    row: type[Row]
+    rows: list[dict[str, Any]]
+
+
+@st.composite
+def made(draw: st.DrawFn) -> Made:
+    model_type, kind = draw(st.sampled_from(sorted(LEAST)))
+    least = {"id": ID, **LEAST[model_type, kind]}
+    if kind == "prediction":
+        least["amount"] = AMOUNT
+    columns: dict[str, tuple[Any, Role]] = {name: c[:2] for name, c in least.items()}
+    taken = {c[1].kind for c in least.values()}
+    for number in range(draw(st.integers(0, 5))):
+        role = draw(st.sampled_from(ROLES))
+        if role.kind in taken - {"feature"}:
+            continue
+        annotation = draw(st.sampled_from(list(VALUES)))
+        columns[f"c{number}"] = (annotation | None if draw(st.booleans()) else annotation, role)
+    if any(role.kind in ("embedding_text", "embedding_link") for _, role in columns.values()):
+        columns["vector"] = VECTOR[:2]
+    annotations = {name: Annotated[kind_, role] for name, (kind_, role) in columns.items()}
+    config = ConfigDict(use_attribute_docstrings=False)
+    body = {"__annotations__": annotations, "model_config": config}
+    row = cast(type[Row], type(Row)("Made_", (Row,), body))
+    rows = [
+        {name: draw(_value(kind_)) for name, (kind_, _) in columns.items()}
+        for _ in range(draw(st.integers(1, 5)))
+    ]
+    return Made(model_type, kind, row, rows)
+
+
+def _value(annotation: Any) -> Any:
+    for plain, values in VALUES.items():
+        nullable = annotation == (plain | None) and annotation != plain
+        if annotation == plain or nullable:
+            found = st.sampled_from(values)
+            if plain in MORE:
+                found = found | MORE[plain]
+            return found | st.none() if nullable else found
+    raise AssertionError(annotation)
+
+
+def flush(case: Made, rows: list[dict[str, Any]], rules: bool = True) -> Any:
+    shape = RowShape.of(case.row, "m", case.model_type, "v")
+    if not rules:
+        shape = replace(shape, rules=(), outcomes=())
+    buffer: RowBuffer[int] = RowBuffer(shape, False)
+    moment = int(NOW.timestamp() * 1e6)
+    for number, row in enumerate(rows):
+        buffer.add([row], f"e-{number}", moment, moment, "", number)
+    return buffer.flush()
+
+
+def agree(case: Made) -> None:
+    columns = columns_of(case.row)
+    try:
+        check_columns(columns, case.model_type, case.kind)
+    except InvalidExtractorError:
+        assume(False)
+    checked = flush(case, case.rows)
+    if checked.batch is not None:
+        let_through = pa.Table.from_batches([checked.batch])
+        assert sdk_refusal(let_through, columns, case.model_type, case.kind) == ""
+        for position in range(let_through.num_rows):
+            alone = let_through.slice(position, 1)
+            assert sdk_refusal(alone, columns, case.model_type, case.kind) == ""
+    for number, error in checked.refused:
+        without = flush(case, [case.rows[number]], rules=False)
+        if without.batch is None:
+            continue  # by its type: no table could hold it
+        alone = pa.Table.from_batches([without.batch])
+        refusal = sdk_refusal(alone, columns, case.model_type, case.kind)
+        assert refusal or error.cause.endswith(OURS), error.cause
+
+
+LIBERAL = [HealthCheck.filter_too_much, HealthCheck.too_slow, HealthCheck.data_too_large]
+
+
+@settings(max_examples=100, suppress_health_check=LIBERAL)
+@given(made())
+def test_we_and_the_sdk_agree(case: Made) -> None:
+    agree(case)
+
+
+@pytest.mark.slow
+@settings(max_examples=3000, suppress_health_check=LIBERAL)
+@given(made())
+def test_we_and_the_sdk_agree_thousands_of_times(case: Made) -> None:
+    agree(case)
+
+
+@pytest.mark.parametrize("bad", [0, 2, 4])
+def test_one_bad_row_would_have_cost_its_whole_batch(bad: int) -> None:
+    """What all this is for."""
+    rows = [
+        {"id": f"i-{n}", "label": "x", "amount": 1.0, "tag": "x" * (20_001 if n == bad else 1)}
+        for n in range(5)
+    ]
+    body = {
+        "__annotations__": {
+            **{name: Annotated[c[0], c[1]] for name, c in {"id": ID, "amount": AMOUNT}.items()},
+            "label": Annotated[str, LEAST["binary", "prediction"]["label"][1]],
+            "tag": Annotated[str, Tag],
+        },
+        "model_config": ConfigDict(use_attribute_docstrings=False),
+    }
+    case = Made("binary", "prediction", cast(type[Row], type(Row)("Bad_", (Row,), body)), rows)
+    columns = columns_of(case.row)
+    whole = pa.Table.from_batches([flush(case, rows, rules=False).batch])
+    assert sdk_refusal(whole, columns, "binary") == "InvalidTagLength"
+    checked = flush(case, rows)
+    assert [number for number, _ in checked.refused] == [bad]
+    assert sdk_refusal(pa.Table.from_batches([checked.batch]), columns, "binary") == ""
