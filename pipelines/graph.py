@@ -33,14 +33,20 @@ def build(
 
 def extract(paths: Any, extractors: Extractors, options: RunOptions) -> Any:
     """Add the steps up to the data files. In: paths. Out: (table name, file reference as JSON)."""
+    emit = WriteFiles(options.open())
     extracted = (
         paths
-        | "ReadArchive" >> ReadArchive()
-        | "ExtractRows" >> extract_rows(extractors, WriteFiles(options.open()), options)
+        | "ReadArchive" >> ReadArchive(options.selection)
+        | "ExtractRows" >> extract_rows(extractors, emit, options)
     )
-    extracted.failures | "WriteFailures" >> WriteMessages(options.home, FAILURES)
-    extracted.parked | "WriteParked" >> WriteMessages(options.home, PARKED)
-    return extracted.rows
+    described = (
+        messages | label >> WriteMessages(options.home, folder, emit, replay=options.replay)
+        for label, messages, folder in (
+            ("WriteFailures", extracted.failures, FAILURES),
+            ("WriteParked", extracted.parked, PARKED),
+        )
+    )
+    return (extracted.rows, *described) | "FlattenFiles" >> beam.Flatten()
 
 
 def extract_rows(extractors: Extractors, emit: Emit, options: RunOptions) -> ExtractRows:

@@ -14,6 +14,7 @@ import apache_beam as beam
 
 from pipelines.batches import InputFile, input_file
 from pipelines.metrics import UNKNOWN, counter
+from pipelines.selection import EVERYTHING, Selection
 from schemas import ConfigurationError
 from weighbridge.archive import Message, UnreadableArchive, is_archive_name, read_archive
 
@@ -50,17 +51,27 @@ class ReadArchive(beam.PTransform[Any, Any]):
     """Reads archive files. In: paths. Out: `Message`.
 
     A part that cannot be read is logged and counted with its file's name; the rest is read.
+
+    Args:
+        selection: of the messages, those that are wanted.
     """
+
+    def __init__(self, selection: Selection = EVERYTHING) -> None:
+        super().__init__()
+        self._selection = selection
 
     def expand(self, paths: Any) -> Any:
         """Spread the files over workers, then read them."""
-        return paths | "SpreadFiles" >> beam.Reshuffle() | "ReadMessages" >> beam.FlatMap(_read)
+        read = beam.FlatMap(read_messages, self._selection)
+        return paths | "SpreadFiles" >> beam.Reshuffle() | "ReadMessages" >> read
 
 
-def _read(path: str) -> Iterator[Message]:
+def read_messages(path: str, selection: Selection = EVERYTHING) -> Iterator[Message]:
+    """The wanted messages of an archive file, as far as it can be read."""
     try:
         with open(path, "rb") as stream:
-            yield from read_archive(stream)
+            messages = read_archive(stream)
+            yield from messages if selection == EVERYTHING else filter(selection.takes, messages)
     except UnreadableArchive as error:
         counter(UNKNOWN, "files_damaged").inc()
         _log.warning("%s is damaged: %s", path, error)

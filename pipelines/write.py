@@ -11,6 +11,7 @@ from apache_beam.typehints import KV
 from pipelines.destination import Destination
 from pipelines.metrics import counter
 from pipelines.tables import RowTable
+from pipelines.unwritten import REFUSALS
 
 MAX_TABLE_BYTES = 128 << 20
 MAX_BYTES = 256 << 20
@@ -44,3 +45,21 @@ class WriteFiles:
             counter(table.metrics, "envelopes_known").inc(written.known)
         for ref in written.files:
             yield table.name, ref.to_json()
+
+
+class WriteAnyway(WriteFiles):
+    """Like `WriteFiles`, for a stream: also where the table refuses to be looked at.
+
+    The rows cannot wait until somebody repairs the table. Its commit is refused, and kept.
+    """
+
+    def __init__(self, tables: Destination) -> None:
+        super().__init__(tables)
+        self._unchecked = WriteFiles(tables.unchecked())
+
+    def __call__(self, table: RowTable, batches: list[pa.RecordBatch]) -> Iterator[tuple[str, str]]:
+        """Write the rows of envelopes that the table does not have, or all."""
+        try:
+            yield from super().__call__(table, batches)
+        except REFUSALS:
+            yield from self._unchecked(table, batches)
