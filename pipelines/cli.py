@@ -13,6 +13,7 @@ from pipelines.commands.actuals import actuals
 from pipelines.commands.config import config
 from pipelines.commands.demo import demo
 from pipelines.commands.models import models
+from pipelines.commands.replay import replay
 from pipelines.commands.run import run
 from pipelines.commands.tables import tables
 from pipelines.commands.terminal import errors
@@ -29,7 +30,7 @@ def cli() -> None:
     """
 
 
-for _command in (run, models, tables, actuals, config):
+for _command in (run, replay, models, tables, actuals, config):
     cli.add_command(_command)
 add_to(cli)
 cli.add_command(demo)  # takes nothing from a file: it must not write where traffic goes

@@ -7,23 +7,26 @@ went in and did not come out again has become rows, or was skipped, or failed fo
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from hashlib import blake2b
 
 from pipelines.identity import IDENTITY_BYTES
 from pipelines.store import Store
+from weighbridge.archive import Message
 
-DONE, REPLAYS = "done", "replays"
+DONE, REPLAYS, AGAIN = "done", "replays", "again"
 SUFFIX = ".ids"
 
 
-def note_produced(store: Store, replay: str, identities: Iterable[bytes]) -> None:
-    """Note messages that a replay did not get into the tables. Harmless when repeated."""
-    _write(store, f"{REPLAYS}/{replay}", identities)
+def note_produced(store: Store, replay: str, messages: Mapping[bytes, Message]) -> None:
+    """Note messages, by identity, that a replay gave out again. Harmless when repeated."""
+    _write(store, f"{REPLAYS}/{replay}", messages)
+    again = [key for key, item in messages.items() if "failure_first" in item.attributes]
+    _write(store, f"{REPLAYS}/{replay}/{AGAIN}", again)
 
 
 def produced(store: Store, replay: str) -> set[bytes]:
-    """All that a replay has noted."""
+    """All that a replay has noted; below `AGAIN`, what had failed for another cause before."""
     return _read(store, f"{REPLAYS}/{replay}")
 
 

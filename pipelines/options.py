@@ -196,6 +196,12 @@ def run_options(parameters: dict[str, Any], beam_args: Sequence[str]) -> RunOpti
     return RunOptions(**parameters, beam_args=tuple(beam_args), environment=environment())
 
 
+def run_defaults() -> dict[str, Any]:
+    """The parameters of a run of which nothing is given."""
+    with click.Command("run", params=RUN_PARAMETERS).make_context("weighbridge run", []) as context:
+        return dict(context.params)
+
+
 def parse_run(argv: Sequence[str]) -> RunOptions:
     """The options of a run, as the command line and `weighbridge.toml` give them.
 

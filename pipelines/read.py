@@ -21,7 +21,7 @@ from weighbridge.archive import Message, UnreadableArchive, is_archive_name, rea
 _log = logging.getLogger("weighbridge")
 
 
-def match_files(pattern: str) -> list[InputFile]:
+def match_files(pattern: str, flag: str = "--input_files") -> list[InputFile]:
     """The archive files that a glob names (`**` for any depth), in order of their names.
 
     Their names begin with the time, and reading in that order keeps what must be compared small.
@@ -31,7 +31,7 @@ def match_files(pattern: str) -> list[InputFile]:
     """
     found = list_files(pattern)
     if not found:
-        raise ConfigurationError(f"--input_files: no file matches {pattern}")
+        raise ConfigurationError(f"{flag}: no file matches {pattern}")
     return found
 
 

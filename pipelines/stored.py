@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeAlias
 
 from pipelines import ledger
-from pipelines.decode import decode
+from pipelines.decode import MAX_TIME, MIN_TIME, decode
 from pipelines.identity import identity
 from schemas import RecordError
 from weighbridge.archive import Message
@@ -52,7 +52,7 @@ def parked_rows(message: Message, file: str, position: int) -> Iterator[tuple[An
         return
     for id_, time in zip(decoded.ids, decoded.times):
         published = message.publish_time
-        moment = time if ledger.MIN_TIME <= time <= ledger.MAX_TIME else published or 0
+        moment = time if MIN_TIME <= time <= MAX_TIME else published or 0
         yield (
             id_,
             f"{id_}:0",
