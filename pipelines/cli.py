@@ -12,6 +12,7 @@ import click
 from pipelines.commands.actuals import actuals
 from pipelines.commands.config import config
 from pipelines.commands.demo import demo
+from pipelines.commands.failures import failures
 from pipelines.commands.models import models
 from pipelines.commands.replay import replay
 from pipelines.commands.run import run
@@ -30,7 +31,7 @@ def cli() -> None:
     """
 
 
-for _command in (run, replay, models, tables, actuals, config):
+for _command in (run, failures, replay, models, tables, actuals, config):
     cli.add_command(_command)
 add_to(cli)
 cli.add_command(demo)  # takes nothing from a file: it must not write where traffic goes

@@ -85,7 +85,7 @@ FAILURES_SCHEMA = pa.schema(
             pa.string(),
             "id of the envelope that failed, or of a message that could not be taken apart",
         ),
-        _field("model_id", pa.string(), "as the message names it; null if it names none"),
+        _field("model_id", pa.string(), "null if the message names none that can be"),
         _field("stage", pa.string(), "decode | route | extract | validate"),
         _field("error", pa.string(), "class of the error"),
         _field("message", pa.string(), "what was wrong and where, without input values"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeAlias
 
+from extractors._registry import MODEL_ID
 from pipelines import ledger
 from pipelines.decode import MAX_TIME, MIN_TIME, decode
 from pipelines.identity import identity
@@ -30,7 +31,7 @@ def failure_rows(letter: Message, file: str, position: int) -> Iterator[tuple[An
         event_time(letter),
         published,
         failed_id(letter),
-        found.get("model_id"),
+        model_id_of(letter) or None,
         found.get("failure_stage"),
         found.get("failure_error"),
         found.get("failure_message"),
@@ -68,6 +69,12 @@ def parked_rows(message: Message, file: str, position: int) -> Iterator[tuple[An
 
 DESCRIBE: Mapping[str, Describe] = {FAILURES: failure_rows, PARKED: parked_rows}
 TABLES = {FAILURES: ledger.FAILURES, PARKED: ledger.PARKED}
+
+
+def model_id_of(letter: Message) -> str:
+    """The model id that a message names, "" if that is none: it may then be of any length."""
+    model_id = letter.attributes.get("model_id", "")
+    return model_id if MODEL_ID.fullmatch(model_id) else ""
 
 
 def failed_id(letter: Message) -> str:

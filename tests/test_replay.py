@@ -14,10 +14,14 @@ from support import NOW, PACKAGES, Home, at, environment, packed, plain, scored
 
 from pipelines import marks
 from pipelines.cli import _main
+from pipelines.identity import identity
 from pipelines.outbox import Outbox
 from pipelines.receiver import ArizeReceiver
 from pipelines.replay.letters import open_messages
+from pipelines.selection import group_of
 from pipelines.store import Store
+from pipelines.tables import Tables
+from weighbridge.archive import read_archive
 
 GOOD, TOO_HIGH, WORDS = scored(0.5), scored(7.0, prefix="h"), scored("x", prefix="w")
 Cli = Callable[..., str]
@@ -58,9 +62,10 @@ def test_dead_letters_become_rows_once_their_cause_is_mended(home: Home, cli: Cl
     assert home.row_ids("scores") == ["pub-0:0", "pub-1:0"]
     [letter] = [item.message for item in open_messages(Store(home.folder), "failures")]
     first = next(m for m in before if m.attributes["envelope_id"] == "pub-2")
-    rows = {row["failed_envelope_id"]: row for row in home.rows("failures", "weighbridge")}
+    noted = [row for row in home.rows("failures", "weighbridge") if row["first"]]
+    assert [row["failed_envelope_id"] for row in noted] == ["pub-2"]
     assert letter.data == first.data
-    assert letter.attributes["failure_first"] == rows["pub-2"]["first"]
+    assert letter.attributes["failure_first"] == noted[0]["first"] == identity(first).hex()
     assert letter.attributes["failure_fingerprint"] != first.attributes["failure_fingerprint"]
     assert [m for m in home.stored("failures") if m != letter] == before, "nothing is removed"
     again = cli("replay", "--failures", "--no_arize")
@@ -105,8 +110,6 @@ def test_only_what_is_selected_is_run(home: Home, cli: Cli) -> None:
 
 
 def test_one_group_is_run(home: Home, cli: Cli) -> None:
-    from pipelines.selection import group_of
-
     home.put(packed("scores", [TOO_HIGH, WORDS]))
     home.run()
     groups = {m.attributes["envelope_id"]: group_of(m) for m in home.stored("failures")}
@@ -176,15 +179,7 @@ def test_wrong_usage_is_said(home: Home, cli: Cli, words: list[str], said: str) 
 
 def test_a_run_that_was_killed_before_its_commit_gets_its_rows_about_letters(home: Home) -> None:
     home.put(packed("scores", [WORDS]))
-    step = "before catalog"
-    child = Path(__file__).with_name("kill_child.py")
-    done = subprocess.run(
-        [sys.executable, str(child), step, *home.arguments("--no_arize")],
-        env={**os.environ, "PYTHONPATH": str(PACKAGES)},
-        capture_output=True,
-        check=False,
-    )
-    assert done.returncode == -signal.SIGKILL, done.stderr.decode()[-2000:]
+    kill(home, "before catalog", "--input_files", str(home.input / "*.avro"), "--no_arize")
     [letter] = home.stored("failures")
     assert home.rows("failures", "weighbridge") == []
     home.run()
@@ -194,8 +189,6 @@ def test_a_run_that_was_killed_before_its_commit_gets_its_rows_about_letters(hom
     assert row["failed_envelope_id"] == "pub-0"
     assert row["fingerprint"] == letter.attributes["failure_fingerprint"]
     with open(home.folder / row["file"], "rb") as stream:
-        from weighbridge.archive import read_archive
-
         assert list(read_archive(stream))[row["position"]] == letter
 
 
@@ -218,15 +211,7 @@ def test_a_killed_replay_is_made_whole_by_the_next(home: Home, cli: Cli, step: s
     keys = environment(ARIZE_API_KEY="key", ARIZE_SPACE_ID="space")
     with keys, ArizeReceiver("key", "space") as receiver:
         words = ["replay", "--failures", "--arize_url", receiver.url]
-        own = ["--home", str(home.folder), "--extractors_package", "mended"]
-        child = Path(__file__).with_name("kill_child.py")
-        done = subprocess.run(
-            [sys.executable, str(child), step, *words, *own],
-            env={**os.environ, "PYTHONPATH": str(PACKAGES)},
-            capture_output=True,
-            check=False,
-        )
-        assert done.returncode == -signal.SIGKILL, done.stderr.decode()[-2000:]
+        kill(home, step, *words)
         assert len(home.stored("failures")) in (21, 22), "no letter is lost"
         cli(*words)
         cli(*words)
@@ -240,5 +225,101 @@ def test_a_killed_replay_is_made_whole_by_the_next(home: Home, cli: Cli, step: s
     assert Store(home.folder).names(marks.REPLAYS, marks.SUFFIX) == []
 
 
-def rewritten(home: Home) -> dict[str, float]:
+def scores(home: Home) -> dict[str, float]:
     return {row["row_id"]: row["score"] for row in home.rows("scores")}
+
+
+def kill(home: Home, step: str, *words: str) -> None:
+    """Run a command in a process that kills itself at a step."""
+    own = ["--home", str(home.folder), "--extractors_package", home.package]
+    child = Path(__file__).with_name("kill_child.py")
+    done = subprocess.run(
+        [sys.executable, str(child), step, *words, *own],
+        env={**os.environ, "PYTHONPATH": str(PACKAGES)},
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == -signal.SIGKILL, done.stderr.decode()[-2000:]
+
+
+def test_rewritten_rows_stand_in_the_place_of_the_old_ones(home: Home, cli: Cli) -> None:
+    yesterday = NOW - timedelta(days=1)
+    old = [packed("scores", [scored(0.25, 0.5, prefix=f"o{i}")], first=i) for i in range(3)]
+    day = packed("scores", [scored(0.5, prefix="y")], first=7, at=yesterday)
+    home.put(*old, day, name="old")
+    home.put(packed("scores", [scored(0.5, prefix="s")], first=20), name="stays")
+    home.run()
+    home.package = "halved"
+    home.put(*old, day, packed("scores", [scored(1.0, prefix="n")], first=30), name="old")
+    words = ("replay", "--archive", str(home.input / "old.avro"), "--model", "scores", "--rewrite")
+    said = cli(*words, "--no_arize")
+    assert "scores 5 0 8" in said, said
+    wanted = {f"pub-{i}:{k}": score for i in range(3) for k, score in ((0, 0.125), (1, 0.25))}
+    wanted |= {"pub-7:0": 0.25, "pub-20:0": 0.5, "pub-30:0": 0.5}
+    assert scores(home) == wanted
+    table = Tables(home.folder).load("models.scores")
+    before = table.current_snapshot()
+    assert "scores 5 0 0" in cli(*words, "--no_arize")
+    assert Tables(home.folder).load("models.scores").current_snapshot() == before
+    cli("replay", "--archive", str(home.input), "--no_arize")
+    assert scores(home) == wanted, "what is there is known"
+
+
+def test_an_envelope_that_fails_today_keeps_its_rows(home: Home, cli: Cli) -> None:
+    home.put(packed("scores", [scored(0.5), scored(0.75, prefix="d")]))
+    home.run()
+    home.package = "strict"
+    cli("replay", "--archive", str(home.input), "--rewrite", "--no_arize")
+    assert scores(home) == {"pub-0:0": 0.5, "pub-1:0": 0.75}
+    assert open_ids(home) == ["pub-1"]
+
+
+def test_an_envelope_that_is_twice_in_a_rewritten_archive_is_once_in_the_table(
+    home: Home, cli: Cli
+) -> None:
+    home.put(packed("scores", [scored(0.5)]), name="a")
+    home.run()
+    home.package = "halved"
+    again = packed("scores", [scored(0.5), scored(0.75, prefix="d")])
+    home.put(again, name="b")
+    cli("replay", "--archive", str(home.input), "--rewrite", "--workers", "2", "--no_arize")
+    assert scores(home) == {"pub-0:0": 0.25, "pub-1:0": 0.375}
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        "before entry",
+        "before catalog",
+        pytest.param("after data file", marks=pytest.mark.slow),
+        pytest.param("after entry", marks=pytest.mark.slow),
+        "after catalog",
+        pytest.param("after upload", marks=pytest.mark.slow),
+    ],
+)
+def test_a_killed_rewrite_leaves_old_rows_or_new_ones(home: Home, cli: Cli, step: str) -> None:
+    bodies = [scored(0.5, prefix=f"c{i}") for i in range(20)]
+    home.put(packed("scores", bodies))
+    home.run()
+    home.package = "halved"
+    keys = environment(ARIZE_API_KEY="key", ARIZE_SPACE_ID="space")
+    with keys, ArizeReceiver("key", "space") as receiver:
+        words = ["replay", "--archive", str(home.input), "--rewrite", "--arize_url", receiver.url]
+        kill(home, step, *words)
+        assert set(scores(home).values()) in ({0.5}, {0.25})
+        cli(*words)
+        got = [score for upload in receiver.uploads for score in upload.table["score"].to_pylist()]
+    assert scores(home) == {f"pub-{i}:0": 0.25 for i in range(20)}
+    assert Outbox(home.folder).entries() == set()
+    assert set(got) == {0.25}
+    assert len(got) in (20, 40)
+
+
+def test_rewriting_on_a_runner_with_workers(home: Home, cli: Cli) -> None:
+    home.put(packed("scores", [scored(0.5), scored(0.75, prefix="d")]))
+    home.run()
+    home.package = "halved"
+    words = ("replay", "--archive", str(home.input), "--rewrite", "--no_arize")
+    with environment(PYTHONPATH=str(PACKAGES)):
+        cli(*words, "--direct_running_mode=multi_threading")
+    assert scores(home) == {"pub-0:0": 0.25, "pub-1:0": 0.375}

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pyarrow as pa
-import pyarrow.compute as pc
 from pyiceberg.exceptions import NoSuchTableError
 
 from extractors import Extractors
@@ -56,10 +55,9 @@ def _missing(tables: Tables, name: str, rows: pa.Table) -> int:
     try:
         table = tables.load(name)
     except NoSuchTableError:
-        return rows.num_rows
+        return int(rows.num_rows)
     fresh = without_held(table, rows.sort_by(ORDER))
-    missing: int = pc.count_distinct(fresh["envelope_id"]).as_py()
-    return missing
+    return len(set(fresh["envelope_id"].to_pylist()))
 
 
 def _seen(
