@@ -42,7 +42,12 @@ ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 README = ROOT / "README.md"
 PAGES = [README, *sorted(DOCS.glob("*.md"))]
-FOLLOWED = ["docs/adding-a-model.md", "docs/operations.md", "docs/tables.md"]
+FOLLOWED = [
+    "docs/adding-a-model.md",
+    "docs/operations.md",
+    "docs/tables.md",
+    "docs/failures.md",
+]
 # Where the pages say that they are, and what they listen on.
 FOLDER, PORT = "/home/you/shop", "8100"
 _FENCE = re.compile(r'^```(\w*)(?: title="([^"]+)")?\n(.*?)^```$', re.M | re.S)
@@ -292,7 +297,7 @@ def _counters() -> set[str]:
         (_counters(), "operations.md"),
         (set(Stage), "operations.md"),
         ({"failure_stage", "failure_error", "failure_message", "failure_fingerprint",
-          "failure_extractor_version"}, "operations.md"),
+          "failure_extractor_version", "failure_traceback", "failure_first"}, "failures.md"),
         (set(Stage), "wire.md"),
         ({n for n, role in vars(roles).items() if isinstance(role, roles.Role)},
          "adding-a-model.md"),

@@ -39,11 +39,11 @@ def failures(
 
 
 @failures.command(params=[HOME, PACKAGE])
-@click.argument("group")
+@click.argument("group", default="")
 @click.option("--payload", is_flag=True, help="Also the payload of an example.")
 @click.pass_context
 def show(context: click.Context, /, group: str, payload: bool, **own: Any) -> None:
-    """Show a group: its cause, the extractor's traceback, and where the original bytes are."""
+    """Show a group, by default the largest: its cause, traceback, and where the bytes are."""
     with quiet_imports():
         from pipelines.replay.failures_text import print_group
 

@@ -62,12 +62,16 @@ def print_group(
         click.UsageError: no group of that name, or several.
     """
     groups = grouped(open_messages(Store(home), FAILURES, selection))
+    if not selection.group:
+        groups = groups[:1]
     if len(groups) != 1:
         which = ", ".join(group.name for group in groups)
         raise click.UsageError(
             f"{selection.group} begins the names of several groups: {which}"
             if groups
             else f"no dead letters of a group {selection.group}; see `weighbridge failures`"
+            if selection.group
+            else "no dead letters"
         )
     [group] = groups
     found = group.attributes
