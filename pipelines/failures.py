@@ -56,12 +56,16 @@ class WriteMessages(beam.PTransform[Any, Any]):
     ) -> None:
         super().__init__()
         self._interval = interval
+        # A stream has several bundles in hand; a bounded run shall leave few files.
+        self._shards = SHARDS if interval is not None else 1
         self._fn = _WriteGroupFn(home, folder, emit, replay)
         self._element_type = emit.element_type
 
     def expand(self, messages: Any) -> Any:
         """Group by day and shard, then write each group."""
-        keyed = messages | "KeyByDay" >> beam.Map(_keyed).with_output_types(KV[str, bytes])
+        keyed = messages | "KeyByDay" >> beam.Map(_keyed, self._shards).with_output_types(
+            KV[str, bytes]
+        )
         if self._interval is not None:
             keyed = keyed | "WriteInterval" >> every(self._interval)
         return (
@@ -115,9 +119,9 @@ class _WriteGroupFn(beam.DoFn):
             yield from self._emit(RowTable(table), [record_batch(table, rows)])
 
 
-def _keyed(message: Message) -> tuple[str, bytes]:
+def _keyed(message: Message, shards: int) -> tuple[str, bytes]:
     moment = _EPOCH + timedelta(microseconds=message.publish_time or 0)
-    shard = identity(message)[0] % SHARDS
+    shard = identity(message)[0] % shards
     return f"{moment:%Y-%m-%d}/{shard}", encode_message(message)
 
 

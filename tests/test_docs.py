@@ -80,13 +80,14 @@ def commands(text: str) -> Iterator[tuple[str, str]]:
 def plain(text: str) -> list[str]:
     """Lines as they are compared: without what depends on the clock, the process or widths."""
     for pattern, name in (
-        (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(\+00:00|Z)?", "TIME"),
+        (r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?(\+00:00|Z)?", "TIME"),
         (r"=\d{4}-\d\d-\d\d", "=DAY"),
         (r"\b[0-9a-f]{16}-(\d+)\b", r"PUBLISHER-\1"),
         (r"\b([0-9a-f]{32}|[0-9a-f]{16}|[0-9a-f]{8})\b", "HASH"),
         (r"\d+\.\d s\b", "SECONDS"),
         (r"\b\d+ bytes", "BYTES"),
-        (r"\b\d+ kB", "SIZE"),
+        (r"\b[\d.]+ kB", "BYTES"),
+        (r"(microseconds a row +\S+ +)[\d.]+", r"\1NUMBER"),
         ("─+", "─"),
     ):
         text = re.sub(pattern, name, text)

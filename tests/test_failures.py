@@ -45,8 +45,8 @@ def test_one_bug_is_one_line(home: Home, cli: Cli) -> None:
     said = cli("failures")
     [high] = {group_of(m) for m in home.stored("failures") if "column score" in _message(m)}
     first, last = f"{long_ago:%Y-%m-%d %H:%M:%S}", f"{NOW:%Y-%m-%d %H:%M:%S}"
-    assert f"{high} 6 validate scores" in said
-    assert f"{first} {last}" in said
+    assert f"{high} 6 validate scores {first} {last}" in said
+    assert "e.g. envelope one; owner: nobody is named; extractor" in said
     assert "row 1" not in said, "the place in the record is no part of the cause"
     assert said.count("e.g. envelope") == 2
     assert "broken" not in cli("failures", "--until", "1d")

@@ -33,23 +33,26 @@ def print_failures(console: Console, home: Path, package: str, selection: Select
         console.print("no dead letters")
         return
     owners = _owners(package)
-    table = grid("group", "envelopes", "stage", "model", "owner", "version", "first", "last")
+    table = grid("group", "envelopes", "stage", "model", "first", "last")
     table.columns[1].justify = "right"
+    for column in table.columns:
+        column.no_wrap = True
     for group in groups:
         table.add_row(
             group.name,
             f"{group.count:,}",
             group.attributes.get("failure_stage", ""),
             Text(group.model or "-"),
-            Text(owners.get(group.model, "-")),
-            group.attributes.get("failure_extractor_version", "-"),
             _moment(group.first),
             _moment(group.last),
         )
     console.print(table)
     for group in groups:
         console.print(Text(f"{group.name}  {_cause(group)}"), soft_wrap=True)
-        console.print(Text(f"{'':8}  e.g. envelope {_id(group)}"), soft_wrap=True, style="dim")
+        whose = owners.get(group.model, "nobody is named")
+        version = group.attributes.get("failure_extractor_version", "-")
+        more = f"{'':8}  e.g. envelope {_id(group)}; owner: {whose}; extractor {version}"
+        console.print(Text(more), soft_wrap=True, style="dim")
     console.print("more of one: weighbridge failures show GROUP")
 
 

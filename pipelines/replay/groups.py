@@ -24,7 +24,7 @@ class Group:
         message: what was wrong, without the place in the single record.
         first: publish time of the oldest one, microseconds since 1970, UTC.
         last: of the newest one.
-        example: one of them.
+        example: the oldest one, of those the one of the lowest id.
         places: files and positions of some.
         again: how many of them stand for an envelope that had failed for another cause before.
     """
@@ -56,6 +56,7 @@ class Group:
     def add(self, letter: Stored) -> None:
         """Count one more."""
         published = letter.message.publish_time or 0
+        self.example = min(self.example, letter, key=_age)
         self.first, self.last = min(self.first, published), max(self.last, published)
         self._ids.add(hash(failed_id(letter.message)))  # 8 bytes an id, whatever its length
         self.again += "failure_first" in letter.message.attributes
@@ -76,6 +77,10 @@ def grouped(letters: Iterable[Stored]) -> list[Group]:
             group = found[name] = Group(name, text, letter, published, published)
         group.add(letter)
     return sorted(found.values(), key=lambda group: (-group.count, group.name))
+
+
+def _age(letter: Stored) -> tuple[int, str]:
+    return letter.message.publish_time or 0, failed_id(letter.message)
 
 
 def _text(letter: Message) -> str:
