@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from extractors._registry import Extractor
 from schemas.errors import DecodeError, ExtractError, RecordError, RowValidationError
-from schemas.failure import describe_exception, describe_refusal
+from schemas.failure import describe_exception, describe_refusal, own_traceback
 from schemas.guard import GROWTH_BYTES, MemoryLimitReached, Raised, TimeLimit, TimeLimitReached
 from weighbridge import Envelope
 
@@ -174,7 +174,11 @@ class ExtractorCalls:
         if isinstance(error, DecodeError):
             return error
         if isinstance(error, TimeLimitReached):
-            return ExtractError(f"took longer than {self._seconds:g} s", error="TimeLimitReached")
+            return ExtractError(
+                f"took longer than {self._seconds:g} s",
+                error="TimeLimitReached",
+                trace=self._trace(error),
+            )
         if isinstance(error, MemoryLimitReached):
             cause = f"took more than {GROWTH_BYTES >> 20} MiB of memory"
             return ExtractError(cause, error="MemoryLimitReached")
@@ -185,11 +189,16 @@ class ExtractorCalls:
     def _refused(self, error: ValidationError) -> RecordError:
         if error.title != (self._row.model_config.get("title") or self._row.__name__):
             return self._raised(error)
-        return RowValidationError(describe_refusal(error, self._row))
+        return RowValidationError(describe_refusal(error, self._row), trace=self._trace(error))
 
     def _raised(self, error: BaseException) -> ExtractError:
         described = describe_exception(error, self._function.__module__)
-        return ExtractError(f"raised {described}", error=type(error).__name__)
+        return ExtractError(
+            f"raised {described}", error=type(error).__name__, trace=self._trace(error)
+        )
+
+    def _trace(self, error: BaseException) -> str:
+        return own_traceback(error, self._function.__module__)
 
 
 def _gives_rows(result: Any) -> bool:

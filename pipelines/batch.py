@@ -8,6 +8,7 @@ from types import TracebackType
 
 from extractors import Extractors
 from pipelines.batches import InputFile, shares
+from pipelines.committer import commit_now, replace_now
 from pipelines.files import FileRef
 from pipelines.graph import outboxes
 from pipelines.local import Extraction, LocalGraph
@@ -36,6 +37,7 @@ class BatchRunner:
         self._count = options.workers
         self._store = Store(options.home)
         self._tables = options.open()
+        self._commit_list = replace_now if options.rewrite else commit_now
         self._outboxes = outboxes(extractors, options)
         self._workers: Workers[list[str], Extraction] | None = (
             Workers(self._graph) if forked else None
@@ -56,34 +58,16 @@ class BatchRunner:
             self._workers.__exit__(kind, error, trace)
 
     def run(self, files: Sequence[InputFile]) -> Counts:
-        """Add what is missing of a batch, and give what was counted.
+        """Add what is missing of a batch, and give what was counted. Errors as of `extract`."""
+        return self.commit(self.extract(files))
+
+    def extract(self, files: Sequence[InputFile]) -> list[Extraction]:
+        """Write the data files of a batch.
 
         Raises:
             WorkerFailed: a forked worker did not finish; nothing is committed.
             WorkersGone: nor will another.
         """
-        parts = self._extracted(files)
-        found: dict[str, list[FileRef]] = {}
-        for part in parts:
-            for table, refs in part.files.items():
-                found.setdefault(table, []).extend(refs)
-        written = {
-            metrics_of(commit.table): {"rows_written": sum(ref.rows for ref in commit.files)}
-            for commit in self._commit(found)
-            if commit.files
-        }
-        return merge([*(part.counts for part in parts), written])
-
-    def _commit(self, found: Mapping[str, list[FileRef]]) -> list[Commit]:
-        def commit(table: str) -> Commit:
-            return self._tables.commit(table, found[table], self._outboxes.get(table, Outbox(None)))
-
-        if self._tables.commits_at_once == 1:
-            return list(map(commit, sorted(found)))
-        with ThreadPoolExecutor(self._tables.commits_at_once) as pool:
-            return list(pool.map(commit, sorted(found)))
-
-    def _extracted(self, files: Sequence[InputFile]) -> list[Extraction]:
         parts = shares(files, self._count)
         if self._workers is None:
             return [self._graph(part) for part in parts]
@@ -97,3 +81,26 @@ class BatchRunner:
                 if now <= before:
                     raise
                 before |= now
+
+    def commit(self, parts: Sequence[Extraction]) -> Counts:
+        """Commit what was extracted, each table once, and give what was counted."""
+        found: dict[str, list[FileRef]] = {}
+        for part in parts:
+            for table, refs in part.files.items():
+                found.setdefault(table, []).extend(refs)
+        written = {
+            metrics_of(commit.table): {"rows_written": sum(ref.rows for ref in commit.files)}
+            for commit in self._commit(found)
+            if commit.files
+        }
+        return merge([*(part.counts for part in parts), written])
+
+    def _commit(self, found: Mapping[str, list[FileRef]]) -> list[Commit]:
+        def commit(table: str) -> Commit:
+            outbox = self._outboxes.get(table, Outbox(None))
+            return self._commit_list(self._tables, table, found[table], outbox)
+
+        if self._tables.commits_at_once == 1:
+            return list(map(commit, sorted(found)))
+        with ThreadPoolExecutor(self._tables.commits_at_once) as pool:
+            return list(pool.map(commit, sorted(found)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 MAX_BATCH_BYTES = 256 << 20
@@ -17,6 +17,13 @@ class InputFile(NamedTuple):
     bytes: int
     written: int
     published: int
+
+
+class Input(NamedTuple):
+    """Files to be run, and what is to be told once the rows of some are committed."""
+
+    files: Sequence[InputFile]
+    done: Callable[[Sequence[InputFile]], None] = lambda files: None
 
 
 def input_file(path: str, published: int | None = None) -> InputFile:

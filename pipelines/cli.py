@@ -11,9 +11,12 @@ import click
 
 from pipelines.commands.actuals import actuals
 from pipelines.commands.arize import arize
+from pipelines.commands.compare import compare
 from pipelines.commands.config import config
 from pipelines.commands.demo import demo
+from pipelines.commands.failures import failures
 from pipelines.commands.models import models
+from pipelines.commands.replay import replay
 from pipelines.commands.run import run
 from pipelines.commands.tables import tables
 from pipelines.commands.terminal import errors
@@ -30,7 +33,7 @@ def cli() -> None:
     """
 
 
-for _command in (run, models, tables, arize, actuals, config):
+for _command in (run, failures, replay, compare, models, tables, arize, actuals, config):
     cli.add_command(_command)
 add_to(cli)
 cli.add_command(demo)  # takes nothing from a file: it must not write where traffic goes

@@ -65,7 +65,7 @@ def commit_files(
             announced = entry
             try:
                 added = [f"file://{ref.path}" for ref in fresh]
-                tokens = ",".join(_next_ring(ring, entry, outbox, ring_length))
+                tokens = ",".join(next_ring(ring, entry, outbox, ring_length))
                 add_snapshot(table, Change(Operation.APPEND, added, properties={RING: tokens}))
             except (CommitFailedException, CommitStateUnknownException):
                 time.sleep(random.uniform(0, 0.02 * 2 ** min(attempt, 5)))
@@ -81,7 +81,8 @@ def read_ring(table: Table) -> list[str]:
     return [entry for entry in table.properties.get(RING, "").split(",") if entry]
 
 
-def _next_ring(ring: list[str], entry: str, outbox: Outbox, length: int) -> list[str]:
+def next_ring(ring: list[str], entry: str, outbox: Outbox, length: int) -> list[str]:
+    """The ring with one more entry, and without the oldest that are delivered."""
     ring = [*ring, entry]
     excess = len(ring) - length
     if excess <= 0:

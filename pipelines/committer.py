@@ -12,7 +12,7 @@ from pipelines.destination import Destination
 from pipelines.files import FileRef
 from pipelines.metrics import counter
 from pipelines.outbox import Commit, Outbox
-from pipelines.tables import metrics_of
+from pipelines.tables import is_of_model, metrics_of
 
 CommitList = Callable[[Destination, str, list[FileRef], Outbox], Commit | None]
 """Such as `commit_now`; None where nothing was committed and nothing is to be pushed."""
@@ -21,6 +21,12 @@ CommitList = Callable[[Destination, str, list[FileRef], Outbox], Commit | None]
 def commit_now(tables: Destination, name: str, files: list[FileRef], outbox: Outbox) -> Commit:
     """Commit a list of files; what the tables refuse fails the bundle."""
     return tables.commit(name, files, outbox)
+
+
+def replace_now(tables: Destination, name: str, files: list[FileRef], outbox: Outbox) -> Commit:
+    """Like `commit_now`, in the place of what a model's table holds of the same envelopes."""
+    commit = tables.replace if is_of_model(name) else tables.commit
+    return commit(name, files, outbox)
 
 
 class CommitFiles(beam.PTransform[Any, Any]):

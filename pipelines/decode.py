@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import repeat
 from typing import Any, Protocol, TypeAlias
 
+from pipelines.identity import identity
 from schemas import DecodeError, Failure, RecordError, RouteError, RowValidationError
 from weighbridge import Envelope, Origin
 from weighbridge.archive import Message
@@ -120,15 +121,28 @@ def unwanted_statuses(statuses: list[int | None], taken: range | None) -> set[in
 
 def whole_dead_letter(message: Message, failure: Failure) -> Message:
     """A message that cannot be taken apart, unchanged but for what is added to its attributes."""
-    return _marked(message, failure.attributes())
+    return _marked(message, _of_failure(message, failure))
 
 
 def _marked(message: Message, marks: Mapping[str, str]) -> Message:
     added = dict(marks)
     if "content" not in message.attributes:
         added |= _resolved(message)
-    kept = {k: v for k, v in message.attributes.items() if not k.startswith(RESERVED)}
-    return message._replace(attributes={**added, **kept})
+    return message._replace(attributes={**added, **_kept(message)})
+
+
+def _kept(message: Message) -> dict[str, str]:
+    return {k: v for k, v in message.attributes.items() if not k.startswith(RESERVED)}
+
+
+def _of_failure(message: Message, failure: Failure) -> dict[str, str]:
+    """What is added to a message that failed, perhaps again: then with the first dead letter."""
+    added = dict(failure.attributes())
+    earlier = message.attributes.get("failure_fingerprint")
+    first = message.attributes.get("failure_first")
+    if first is None and earlier not in (None, failure.fingerprint):
+        first = identity(message).hex()
+    return added if first is None else {**added, "failure_first": first}
 
 
 def _named(message: Message) -> None:
@@ -236,7 +250,8 @@ class _Packed:
         added |= failure.attributes()
         if len(self.ids) == 1 and "failure_stage" in message.attributes:
             # It is a dead letter already; made anew it would look like another one.
-            return message._replace(attributes={**message.attributes, **added})
+            again = {**_kept(message), **added, **_of_failure(message, failure)}
+            return message._replace(attributes=again)
         first = batch["first_sequence"] + batch["sequence_offset"][index]
         name = f"{batch['batch_id']}.{batch['sequence_offset'][index]}"
         return self._part([index], name, added, first_sequence=first, sequence_offset=[0])

@@ -58,6 +58,14 @@ class Destination(Protocol):
         """
         ...
 
+    def replace(self, name: str, files: Iterable[FileRef], outbox: Outbox) -> Commit:
+        """Like `commit`, in the place of all rows that the table holds of the files' envelopes.
+
+        Raises:
+            ConfigurationError: these tables cannot.
+        """
+        ...
+
     def committed(self, name: str, entries: Iterable[str]) -> set[str]:
         """Of a table's entries in the outbox, those whose commit was made."""
         ...

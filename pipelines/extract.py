@@ -79,6 +79,9 @@ class ExtractRows(beam.PTransform[Any, Any]):
         max_envelope_bytes: the most payload bytes of one envelope.
         home: where it is kept which models are quarantined.
         quarantine: whether models that harm the others are. One that took down a process is anyhow.
+
+    Attributes:
+        step: the `DoFn`, for those that call it without a pipeline around it.
     """
 
     def __init__(
@@ -92,12 +95,12 @@ class ExtractRows(beam.PTransform[Any, Any]):
     ) -> None:
         super().__init__()
         limits = max_future, max_envelope_bytes
-        self._fn = _ExtractRowsFn(extractors, emit, *limits, home, quarantine)
+        self.step = _ExtractRowsFn(extractors, emit, *limits, home, quarantine)
         self._element_type = emit.element_type
 
     def expand(self, messages: Any) -> Extracted:
         """One step with three outputs."""
-        outputs = messages | "Extract" >> beam.ParDo(self._fn).with_outputs(
+        outputs = messages | "Extract" >> beam.ParDo(self.step).with_outputs(
             FAILURES, PARKED, main=ROWS
         )
         outputs[ROWS].element_type = self._element_type

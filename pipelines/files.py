@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from pyiceberg.manifest import ManifestContent
+from pyiceberg.manifest import DataFile, ManifestContent
 from pyiceberg.table import Table
 
 from pipelines.store import Store
@@ -95,7 +95,7 @@ def write_files(
     """
     checked = sequence(table)
     rows, known = first_of_each_row(rows.sort_by(ORDER))
-    fresh = _without(rows, data_files(table, 0, _times(rows)))
+    fresh = without_held(table, rows)
     if fresh.num_rows < rows.num_rows:
         ids = "envelope_id"
         known += len(pc.unique(rows[ids])) - len(pc.unique(fresh[ids]))
@@ -148,7 +148,13 @@ def without_known(table: Table, store: Store, refs: list[FileRef]) -> list[FileR
 
 
 def data_files(table: Table, after: int, times: Times, dense: bool = False) -> Iterator[str]:
-    """Paths of live data files, newer than a sequence number, that may hold rows of these times.
+    """Paths of live data files, newer than a sequence number, that may hold rows of these times."""
+    for entry in data_entries(table, after, times, dense):
+        yield local_path(entry.file_path)
+
+
+def data_entries(table: Table, after: int, times: Times, dense: bool = False) -> Iterator[DataFile]:
+    """Live data files, newer than a sequence number, that may hold rows of these times.
 
     By sequence number and not by snapshot: snapshots expire, and a compacted file counts as new
     (read again, but never missed).
@@ -171,7 +177,7 @@ def data_files(table: Table, after: int, times: Times, dense: bool = False) -> I
             low = bound(entry.data_file.lower_bounds[field])
             high = bound(entry.data_file.upper_bounds[field])
             if (entry.sequence_number or 0) > after and _any_between(times, low, high, dense):
-                yield local_path(entry.data_file.file_path)
+                yield entry.data_file
 
 
 def sequence(table: Table) -> int:
@@ -203,9 +209,17 @@ def _without(rows: pa.Table, paths: Iterable[str]) -> pa.Table:
                 ids = file.read_row_group(group, columns=["envelope_id"], use_threads=False)[0]
                 found += ids.filter(pc.is_in(ids, value_set=wanted)).chunks
     known = pc.unique(pa.concat_arrays(found))
-    if not len(known):
-        return rows
-    return rows.filter(pc.invert(pc.is_in(rows["envelope_id"], value_set=known)))
+    return rows_of_others(rows, known) if len(known) else rows
+
+
+def rows_of_others(rows: pa.Table, ids: pa.Array) -> pa.Table:
+    """The rows of envelopes that are not among these."""
+    return rows.filter(pc.invert(pc.is_in(rows["envelope_id"], value_set=ids)))
+
+
+def without_held(table: Table, rows: pa.Table) -> pa.Table:
+    """The rows, in ORDER, of envelopes that the table does not hold."""
+    return _without(rows, data_files(table, 0, _times(rows)))
 
 
 def _any_between(times: Times, low: int, high: int, dense: bool = False) -> bool:

@@ -8,7 +8,7 @@ import apache_beam as beam
 
 from extractors import Extractors
 from pipelines.arize import ArizeAccess
-from pipelines.committer import CommitFiles
+from pipelines.committer import CommitFiles, commit_now, replace_now
 from pipelines.extract import Emit, ExtractRows
 from pipelines.failures import FAILURES, PARKED, WriteMessages
 from pipelines.options import RunOptions
@@ -16,7 +16,7 @@ from pipelines.outbox import Outbox
 from pipelines.push_to_arize import PushToArize
 from pipelines.read import ReadArchive
 from pipelines.tables import pushed_tables
-from pipelines.write import WriteFiles
+from pipelines.write import WriteAll, WriteFiles
 
 
 def build(
@@ -24,8 +24,9 @@ def build(
 ) -> None:
     """Add the graph to a pipeline; it is the same for one model and for a thousand."""
     paths = pipeline | "Files" >> beam.Create(files, reshuffle=False)
+    commit = replace_now if options.rewrite else commit_now
     committed = extract(paths, extractors, options) | "CommitFiles" >> CommitFiles(
-        options.open(), outboxes(extractors, options)
+        options.open(), outboxes(extractors, options), commit
     )
     if not options.no_arize:
         committed | "PushToArize" >> PushToArize(push_arguments(extractors, options))
@@ -33,14 +34,20 @@ def build(
 
 def extract(paths: Any, extractors: Extractors, options: RunOptions) -> Any:
     """Add the steps up to the data files. In: paths. Out: (table name, file reference as JSON)."""
+    emit = (WriteAll if options.rewrite else WriteFiles)(options.open())
     extracted = (
         paths
-        | "ReadArchive" >> ReadArchive()
-        | "ExtractRows" >> extract_rows(extractors, WriteFiles(options.open()), options)
+        | "ReadArchive" >> ReadArchive(options.selection)
+        | "ExtractRows" >> extract_rows(extractors, emit, options)
     )
-    extracted.failures | "WriteFailures" >> WriteMessages(options.home, FAILURES)
-    extracted.parked | "WriteParked" >> WriteMessages(options.home, PARKED)
-    return extracted.rows
+    described = (
+        messages | label >> WriteMessages(options.home, folder, emit, replay=options.replay)
+        for label, messages, folder in (
+            ("WriteFailures", extracted.failures, FAILURES),
+            ("WriteParked", extracted.parked, PARKED),
+        )
+    )
+    return (extracted.rows, *described) | "FlattenFiles" >> beam.Flatten()
 
 
 def extract_rows(extractors: Extractors, emit: Emit, options: RunOptions) -> ExtractRows:

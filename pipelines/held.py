@@ -1,4 +1,4 @@
-"""Which messages a folder of archive files holds, without reading all of it each time."""
+"""Which messages a folder of archive files holds and where, without reading it each time."""
 
 from __future__ import annotations
 
@@ -24,30 +24,37 @@ class HeldMessages:
         store: the home.
         folder: the folder in it.
         identity: 16 bytes that make two messages one.
+
+    Attributes:
+        places: by identity, a message's file and its position in it.
     """
 
     def __init__(self, store: Store, folder: str, identity: Callable[[Message], bytes]) -> None:
         self._path = store.root / folder / INDEX
         self._identity = identity
-        self.identities: set[bytes] = set()
+        self.places: dict[bytes, tuple[str, int]] = {}
         indexed = self._read()
         for name in store.names(folder, SUFFIX):
             file = PurePath(name).name
             if file in indexed:
-                self.identities |= indexed[file]
+                self._place(file, indexed[file])
             else:
                 self.add(file, _messages(store.read(name)))
 
     def add(self, file: str, messages: Iterable[Message]) -> None:
         """Take note of a file that is complete."""
         digests = [self._identity(message) for message in messages]
-        self.identities.update(digests)
+        self._place(file, digests)
         self._path.parent.mkdir(parents=True, exist_ok=True)
         with open(self._path, "a", encoding="ascii") as stream:
             stream.write(f"{file} {b''.join(digests).hex()}\n")
 
-    def _read(self) -> dict[str, set[bytes]]:
-        found: dict[str, set[bytes]] = {}
+    def _place(self, file: str, digests: list[bytes]) -> None:
+        for position, digest in enumerate(digests):
+            self.places.setdefault(digest, (file, position))
+
+    def _read(self) -> dict[str, list[bytes]]:
+        found: dict[str, list[bytes]] = {}
         with suppress(FileNotFoundError):
             for line in self._path.read_text("ascii").splitlines(keepends=True):
                 file, _, text = line.partition(" ")
@@ -55,7 +62,7 @@ class HeldMessages:
                     data = bytes.fromhex(text)
                     if line.endswith("\n") and not len(data) % DIGEST_BYTES:
                         steps = range(0, len(data), DIGEST_BYTES)
-                        found[file] = {data[i : i + DIGEST_BYTES] for i in steps}
+                        found[file] = [data[i : i + DIGEST_BYTES] for i in steps]
         return found
 
 

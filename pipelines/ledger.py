@@ -1,4 +1,4 @@
-"""The platform's own tables: deliveries, skipped envelopes and heartbeats, one row each."""
+"""The platform's own tables: deliveries, heartbeats, and envelopes that did not become rows."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from pipelines.decode import MAX_TIME, MIN_TIME, Decoded
 from schemas.arrow import TIME
 
 PLATFORM = "weighbridge"
-DELIVERIES, SKIPPED, HEARTBEATS = (
-    f"{PLATFORM}.{name}" for name in ("deliveries", "skipped", "heartbeats")
+DELIVERIES, SKIPPED, HEARTBEATS, FAILURES, PARKED = (
+    f"{PLATFORM}.{name}" for name in ("deliveries", "skipped", "heartbeats", "failures", "parked")
 )
 
 
@@ -82,10 +82,47 @@ HEARTBEATS_SCHEMA = pa.schema(
         _field("published", pa.int64()),
     ]
 )
+FAILURES_SCHEMA = pa.schema(
+    [
+        _field("envelope_id", pa.string(), "id of the dead letter: 32 hex digits"),
+        _field("row_id", pa.string(), "<envelope_id>:0"),
+        _field("event_time", TIME, "of the envelope that failed, else when it was published"),
+        _field("ingest_time", TIME, "when it was published"),
+        _field(
+            "failed_envelope_id",
+            pa.string(),
+            "id of the envelope that failed, or of a message that could not be taken apart",
+        ),
+        _field("model_id", pa.string(), "null if the message names none that can be"),
+        _field("stage", pa.string(), "decode | route | extract | validate"),
+        _field("error", pa.string(), "class of the error"),
+        _field("message", pa.string(), "what was wrong and where, without input values"),
+        _field("fingerprint", pa.string(), "the same cause of the same model has the same one"),
+        _field("extractor_version", pa.string()),
+        _field("first", pa.string(), "the first dead letter of an envelope that failed again"),
+        _field("file", pa.string(), "below the home; it holds the original bytes"),
+        _field("position", pa.int64(), "of the message in the file, from 0"),
+    ]
+)
+PARKED_SCHEMA = pa.schema(
+    [
+        _field("envelope_id", pa.string()),
+        _field("row_id", pa.string(), "<envelope_id>:0"),
+        _field("event_time", TIME),
+        _field("ingest_time", TIME, "when it was published"),
+        _field("model_id", pa.string()),
+        _field("kind", pa.string(), "prediction | actual"),
+        _field("model_version", pa.string()),
+        _field("file", pa.string(), "below the home; it holds the original bytes"),
+        _field("position", pa.int64(), "of the message in the file, from 0"),
+    ]
+)
 SCHEMAS = {
     DELIVERIES: DELIVERIES_SCHEMA,
     SKIPPED: SKIPPED_SCHEMA,
     HEARTBEATS: HEARTBEATS_SCHEMA,
+    FAILURES: FAILURES_SCHEMA,
+    PARKED: PARKED_SCHEMA,
 }
 
 

@@ -12,12 +12,13 @@ from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
 
 from extractors import Extractors, load_extractors
 from pipelines.batch import BatchRunner
-from pipelines.batches import cut
+from pipelines.batches import Input, cut
 from pipelines.display import Display
 from pipelines.follow import Follower, only_follower
 from pipelines.graph import arize_access, build, outboxes, push_arguments
 from pipelines.intake import Intake, Source
 from pipelines.journal import Journal
+from pipelines.local import Extraction
 from pipelines.maintain.keeper import KeeperThread, after_run, keeper_of
 from pipelines.metrics import UNKNOWN, Counts, counts, merge
 from pipelines.options import RunOptions, parse_run
@@ -46,7 +47,9 @@ def run(argv: Sequence[str], display: Display | None = None) -> Report:
     return run_with(parse_run(argv), display or Display())
 
 
-def run_with(options: RunOptions, display: Display, forked: bool = False) -> Report:
+def run_with(
+    options: RunOptions, display: Display, forked: bool = False, given: Input | None = None
+) -> Report:
     """Like `run`, with options that are parsed already.
 
     Args:
@@ -54,42 +57,53 @@ def run_with(options: RunOptions, display: Display, forked: bool = False) -> Rep
         display: as of `run`.
         forked: whether this process may be forked, as it has no threads yet. Then code that takes
             down its process does so to a fork, and the run goes on.
+        given: files that were chosen by other means than `options.input_files`.
     """
     started = time.monotonic()
     extractors = options.environment.configured(load_extractors(options.extractors_package))
     _check_access(extractors, options)
-    report = _how(options, forked)(extractors, options, display)
+    report = _how(options, forked, given)(extractors, options, display)
     report.seconds = time.monotonic() - started
     return report
 
 
-def _how(options: RunOptions, forked: bool) -> Callable[[Extractors, RunOptions, Display], Report]:
+def _how(
+    options: RunOptions, forked: bool, given: Input | None
+) -> Callable[[Extractors, RunOptions, Display], Report]:
     if options.streaming:
         return _stream
     if options.follows:
         return _follow
-    return partial(_run_here, forked) if _is_local(options) else _run_elsewhere
+    found = given or Input(match_files(options.input_files))
+    if _is_local(options):
+        return partial(_run_here, found, forked)
+    return partial(_run_elsewhere, found)
 
 
 def _run_here(
-    forked: bool, extractors: Extractors, options: RunOptions, display: Display
+    given: Input, forked: bool, extractors: Extractors, options: RunOptions, display: Display
 ) -> Report:
-    files = match_files(options.input_files)
-    total, done = sum(file.bytes for file in files), 0
+    total, done = sum(file.bytes for file in given.files), 0
     with BatchRunner(extractors, options, forked=forked or options.workers > 1) as batches:
         push = _prepare(extractors, options, display)
         counted = [_deliver(push, wait=False)]
-        for batch in cut(files):
-            found = batches.run(batch)
+        extracted: list[Extraction] = []
+        for batch in cut(given.files):
+            extracted += batches.extract(batch)
+            done += sum(file.bytes for file in batch)
+            if options.rewrite and done < total:
+                display.progress(done, total)
+                continue  # all is replaced at once, or nothing
+            found, extracted = batches.commit(extracted), []
             counted.append(found)
             if any("rows_written" in names for names in found.values()):
                 counted.append(_deliver(push))
-            done += sum(file.bytes for file in batch)
+            given.done(given.files if options.rewrite else batch)
             display.progress(done, total)
     everything = merge(counted)
     for line in after_run(options.open(), extractors, everything):
         display.say(line)
-    return _report(extractors, everything, len(files), push)
+    return _report(extractors, everything, len(given.files), push)
 
 
 def _follow(extractors: Extractors, options: RunOptions, display: Display) -> Report:
@@ -117,18 +131,20 @@ def _follow(extractors: Extractors, options: RunOptions, display: Display) -> Re
     return report
 
 
-def _run_elsewhere(extractors: Extractors, options: RunOptions, display: Display) -> Report:
-    files = match_files(options.input_files)
+def _run_elsewhere(
+    given: Input, extractors: Extractors, options: RunOptions, display: Display
+) -> Report:
     push = _prepare(extractors, options, display)
     earlier = _deliver(push, wait=False)
     beam_options = PipelineOptions(list(options.beam_args))
     # Named, as DirectRunner would first look for other runners.
     runner = FnApiRunner() if _names_direct_runner(beam_options) else None
     pipeline = beam.Pipeline(runner=runner, options=beam_options)
-    build(pipeline, [file.path for file in files], extractors, options)
+    build(pipeline, [file.path for file in given.files], extractors, options)
     result = pipeline.run()
     result.wait_until_finish()
-    return _report(extractors, merge([earlier, counts(result)]), len(files), push)
+    given.done(given.files)
+    return _report(extractors, merge([earlier, counts(result)]), len(given.files), push)
 
 
 def _stream(extractors: Extractors, options: RunOptions, display: Display) -> Report:

@@ -14,6 +14,7 @@ import click
 from pipelines.config.environment import Environment
 from pipelines.config.options import CONFIG_PARAMETERS, environment
 from pipelines.place import PLACE_PARAMETERS, Place, check_place
+from pipelines.selection import Selection
 from pipelines.units import Duration, Size
 
 DEFAULT_PACKAGE = "extractors"
@@ -42,6 +43,12 @@ class RunOptions(Place):
     quarantine: bool
     beam_args: tuple[str, ...] = ()
     environment: Environment = field(default_factory=Environment)
+    selection: Selection = Selection()
+    """Of the messages in the files, those that are run."""
+    replay: str = ""
+    """Name of a replay, under which it is noted what came out."""
+    rewrite: bool = False
+    """Whether rows of envelopes that the tables hold are replaced, not left out."""
 
     @property
     def follows(self) -> bool:
@@ -187,6 +194,12 @@ def run_options(parameters: dict[str, Any], beam_args: Sequence[str]) -> RunOpti
         often = parameters["tables"] == "iceberg" and not parameters["streaming"]
         parameters["commit_interval"] = 5.0 if often else 300.0
     return RunOptions(**parameters, beam_args=tuple(beam_args), environment=environment())
+
+
+def run_defaults() -> dict[str, Any]:
+    """The parameters of a run of which nothing is given."""
+    with click.Command("run", params=RUN_PARAMETERS).make_context("weighbridge run", []) as context:
+        return dict(context.params)
 
 
 def parse_run(argv: Sequence[str]) -> RunOptions:

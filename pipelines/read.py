@@ -14,13 +14,14 @@ import apache_beam as beam
 
 from pipelines.batches import InputFile, input_file
 from pipelines.metrics import UNKNOWN, counter
+from pipelines.selection import EVERYTHING, Selection
 from schemas import ConfigurationError
 from weighbridge.archive import Message, UnreadableArchive, is_archive_name, read_archive
 
 _log = logging.getLogger("weighbridge")
 
 
-def match_files(pattern: str) -> list[InputFile]:
+def match_files(pattern: str, flag: str = "--input_files") -> list[InputFile]:
     """The archive files that a glob names (`**` for any depth), in order of their names.
 
     Their names begin with the time, and reading in that order keeps what must be compared small.
@@ -30,7 +31,7 @@ def match_files(pattern: str) -> list[InputFile]:
     """
     found = list_files(pattern)
     if not found:
-        raise ConfigurationError(f"--input_files: no file matches {pattern}")
+        raise ConfigurationError(f"{flag}: no file matches {pattern}")
     return found
 
 
@@ -50,17 +51,27 @@ class ReadArchive(beam.PTransform[Any, Any]):
     """Reads archive files. In: paths. Out: `Message`.
 
     A part that cannot be read is logged and counted with its file's name; the rest is read.
+
+    Args:
+        selection: of the messages, those that are wanted.
     """
+
+    def __init__(self, selection: Selection = EVERYTHING) -> None:
+        super().__init__()
+        self._selection = selection
 
     def expand(self, paths: Any) -> Any:
         """Spread the files over workers, then read them."""
-        return paths | "SpreadFiles" >> beam.Reshuffle() | "ReadMessages" >> beam.FlatMap(_read)
+        read = beam.FlatMap(read_messages, self._selection)
+        return paths | "SpreadFiles" >> beam.Reshuffle() | "ReadMessages" >> read
 
 
-def _read(path: str) -> Iterator[Message]:
+def read_messages(path: str, selection: Selection = EVERYTHING) -> Iterator[Message]:
+    """The wanted messages of an archive file, as far as it can be read."""
     try:
         with open(path, "rb") as stream:
-            yield from read_archive(stream)
+            messages = read_archive(stream)
+            yield from messages if selection == EVERYTHING else filter(selection.takes, messages)
     except UnreadableArchive as error:
         counter(UNKNOWN, "files_damaged").inc()
         _log.warning("%s is damaged: %s", path, error)

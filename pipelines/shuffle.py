@@ -18,9 +18,8 @@ from apache_beam.utils.windowed_value import WindowedValue
 from pipelines.destination import Destination
 from pipelines.files import split
 from pipelines.tables import RowTable
-from pipelines.unwritten import REFUSALS
 from pipelines.windows import publish_windows
-from pipelines.write import MAX_TABLE_BYTES, WriteFiles
+from pipelines.write import MAX_TABLE_BYTES, WriteAnyway
 
 MAX_ELEMENT_BYTES = 4 << 20
 MAX_BYTES = 32 << 20
@@ -77,22 +76,14 @@ class WriteRows(beam.PTransform[Any, Any]):
 
 class _WriteFilesFn(beam.DoFn):
     def __init__(self, tables: Destination, pushed: frozenset[str]) -> None:
-        self._write = WriteFiles(tables)
-        self._write_anyway = WriteFiles(tables.unchecked())
+        self._write = WriteAnyway(tables)
         self._pushed = pushed
 
     def process(self, group: tuple[tuple[str, int], Iterable[bytes]]) -> Iterator[tuple[str, str]]:
         (name, _), elements = group
         table = RowTable(name, name in self._pushed)
         for batches in _gathered(elements):
-            yield from self._written(table, batches)
-
-    def _written(self, table: RowTable, batches: list[pa.RecordBatch]) -> Iterator[tuple[str, str]]:
-        try:
             yield from self._write(table, batches)
-        except REFUSALS:
-            # The rows cannot wait here until somebody repairs the table. Its commit is refused.
-            yield from self._write_anyway(table, batches)
 
 
 def _gathered(elements: Iterable[bytes]) -> Iterator[list[pa.RecordBatch]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import apache_beam as beam
@@ -18,6 +19,7 @@ from pipelines.shuffle import ShuffleRows, WriteRows
 from pipelines.tables import table_of
 from pipelines.unwritten import commit_or_keep
 from pipelines.windows import every
+from pipelines.write import WriteAnyway
 from schemas import ConfigurationError
 from weighbridge.archive import Message
 
@@ -41,14 +43,19 @@ def build_stream(
         push_interval: as of `PushToArize`.
     """
     extracted = messages | "ExtractRows" >> extract_rows(extractors, ShuffleRows(), options)
-    extracted.failures | "WriteFailures" >> WriteMessages(options.home, FAILURES, FAILURES_SECONDS)
-    extracted.parked | "WriteParked" >> WriteMessages(options.home, PARKED, FAILURES_SECONDS)
     pushed = {table_of(item).name for item in extractors.values() if item.pushed}
     tables = options.open()
+    write = partial(WriteMessages, options.home, emit=WriteAnyway(tables))
+    failures = extracted.failures | "WriteFailures" >> write(FAILURES, interval=FAILURES_SECONDS)
+    parked = extracted.parked | "WriteParked" >> write(PARKED, interval=FAILURES_SECONDS)
+    rows = extracted.rows | "WriteRows" >> WriteRows(tables, pushed)
     committed = (
-        extracted.rows
-        | "WriteRows" >> WriteRows(tables, pushed)
-        | "CommitInterval" >> every(options.commit_interval)
+        (
+            rows | "CommitInterval" >> every(options.commit_interval),
+            failures | "FailuresInterval" >> every(options.commit_interval),
+            parked | "ParkedInterval" >> every(options.commit_interval),
+        )
+        | "FlattenFiles" >> beam.Flatten()
         | "CommitFiles" >> CommitFiles(tables, outboxes(extractors, options), commit_or_keep)
     )
     if not options.no_arize:

@@ -25,6 +25,7 @@ from pipelines.evolution import changes, refusal, taken
 from pipelines.files import FileRef, Written, write_files
 from pipelines.ledger import PLATFORM, SCHEMAS
 from pipelines.outbox import Commit, Outbox
+from pipelines.rewrite import replace_rows
 from pipelines.store import Store
 from schemas.arrow import TIME
 
@@ -122,6 +123,10 @@ class Tables:
         """Add files to a table once, in one transaction."""
         return commit_files(self, name, files, outbox)
 
+    def replace(self, name: str, files: Iterable[FileRef], outbox: Outbox) -> Commit:
+        """Put rows in the place of what a table holds of their envelopes."""
+        return replace_rows(self, name, files, outbox)
+
     def committed(self, name: str, entries: Iterable[str]) -> set[str]:
         """Of a table's entries in the outbox, those that its ring names.
 
@@ -186,6 +191,11 @@ def pushed_tables(extractors: Extractors) -> dict[str, Extractor]:
     pushed = [item for item in extractors.values() if item.pushed]
     earlier = {name: item for item in pushed for name in tables_of(item)}
     return {**earlier, **{table_of(item).name: item for item in pushed}}
+
+
+def is_of_model(name: str) -> bool:
+    """Whether a table is a model's, and not the platform's own."""
+    return name.startswith(f"{MODELS}.")
 
 
 def metrics_of(name: str) -> str:

@@ -10,7 +10,8 @@ from apache_beam.typehints import KV
 
 from pipelines.destination import Destination
 from pipelines.metrics import counter
-from pipelines.tables import RowTable
+from pipelines.tables import RowTable, is_of_model
+from pipelines.unwritten import REFUSALS
 
 MAX_TABLE_BYTES = 128 << 20
 MAX_BYTES = 256 << 20
@@ -44,3 +45,34 @@ class WriteFiles:
             counter(table.metrics, "envelopes_known").inc(written.known)
         for ref in written.files:
             yield table.name, ref.to_json()
+
+
+class WriteAnyway(WriteFiles):
+    """Like `WriteFiles`, for a stream: also where the table refuses to be looked at.
+
+    The rows cannot wait until somebody repairs the table. Its commit is refused, and kept.
+    """
+
+    def __init__(self, tables: Destination) -> None:
+        super().__init__(tables)
+        self._unchecked = WriteFiles(tables.unchecked())
+
+    def __call__(self, table: RowTable, batches: list[pa.RecordBatch]) -> Iterator[tuple[str, str]]:
+        """Write the rows of envelopes that the table does not have, or all."""
+        try:
+            yield from super().__call__(table, batches)
+        except REFUSALS:
+            yield from self._unchecked(table, batches)
+
+
+class WriteAll(WriteFiles):
+    """Like `WriteFiles`, but all rows of a model, also of envelopes that its table has."""
+
+    def __init__(self, tables: Destination) -> None:
+        super().__init__(tables)
+        self._unchecked = WriteFiles(tables.unchecked())
+
+    def __call__(self, table: RowTable, batches: list[pa.RecordBatch]) -> Iterator[tuple[str, str]]:
+        """Write the rows."""
+        write = self._unchecked if is_of_model(table.name) else super().__call__
+        yield from write(table, batches)

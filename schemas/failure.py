@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import traceback
 from collections.abc import Iterable, Mapping
@@ -18,6 +19,10 @@ from pydantic_core.core_schema import ErrorType
 
 from weighbridge import RecordError
 
+MAX_TRACE = 1000
+"""Characters of a stored traceback: what Pub/Sub takes as the value of an attribute."""
+_LINE_NUMBER = re.compile(r"(?<=\.py):\d+")
+
 
 class Stage(StrEnum):
     """Where a record can be refused while its bytes are still at hand."""
@@ -30,32 +35,45 @@ class Stage(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """One refusal. The same cause gives the same fingerprint, whatever the record held."""
+    """One refusal. The same cause gives the same fingerprint, whatever the record held.
+
+    Attributes:
+        stage: where it was refused.
+        error: class of the error.
+        message: what was wrong and where, without input values.
+        fingerprint: 16 hex digits. Neither the place in the record nor line numbers are part of
+            it: a bug stays the same one when something is added above it.
+        traceback: frames of the extractor's own code, if it was refused there.
+    """
 
     stage: Stage
     error: str
     message: str
     fingerprint: str
+    traceback: str = ""
 
     @classmethod
     def of(cls, error: RecordError, model_id: str = "") -> Failure:
         """The failure of one record of a model ("" if its id is not to be trusted)."""
-        cause = "\0".join((error.stage, model_id, error.error, error.cause))
+        known = _LINE_NUMBER.sub("", error.cause)
+        cause = "\0".join((error.stage, model_id, error.error, known))
         return cls(
             Stage(error.stage),
             error.error,
             str(error),
             blake2b(cause.encode(), digest_size=8).hexdigest(),
+            error.trace,
         )
 
     def attributes(self) -> Mapping[str, str]:
         """The attributes that a dead letter carries."""
-        return {
+        found = {
             "failure_stage": self.stage.value,
             "failure_error": self.error,
             "failure_message": self.message,
             "failure_fingerprint": self.fingerprint,
         }
+        return {**found, "failure_traceback": self.traceback} if self.traceback else found
 
 
 # Parts of pydantic's texts that come from the class. Others may come from the input.
@@ -120,6 +138,30 @@ def describe_exception(error: BaseException, module: str) -> str:
         return f"{error.title}: {path}{': ' if path else ''}{safe_message(item)}{place}"
     name = _named_in_code(error)
     return f"{type(error).__name__}{f' {name!r}' if name else ''}{place}"
+
+
+def own_traceback(error: BaseException, module: str) -> str:
+    """The frames of an exception that are code beside a module, with their source lines.
+
+    Frames of libraries are left out, and so is the exception's text: both may show input. At most
+    `MAX_TRACE` characters, the frames nearest to the error; "" if there are none.
+
+    Args:
+        error: what was raised.
+        module: name of the extractor's module; helpers in its folder count as its code.
+    """
+    file = getattr(sys.modules.get(module), "__file__", None)
+    if file is None:
+        return ""
+    folder = Path(file).parent
+    text = ""
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        if Path(frame.filename).parent == folder:
+            name = Path(frame.filename).name
+            text = f"{name}:{frame.lineno} in {frame.name}: {frame.line}\n{text}"
+            if len(text) > MAX_TRACE:
+                return text[-MAX_TRACE:].partition("\n")[2].strip("\n")
+    return text.strip("\n")
 
 
 def _first(error: ValidationError) -> Mapping[str, Any]:

@@ -1,4 +1,7 @@
-"""A run that kills itself with -9 at a named step. Arguments: the step, then those of a run."""
+"""A run that kills itself with -9 at a named step.
+
+Arguments: the step, then those of a run, or `replay` and those of a replay.
+"""
 
 import inspect
 import os
@@ -10,6 +13,7 @@ from typing import Any
 from pyiceberg.catalog.sql import Session, SqlCatalog
 
 from pipelines.arize import ArizeSender
+from pipelines.cli import main
 from pipelines.main import run
 from pipelines.outbox import Outbox
 from pipelines.store import Store
@@ -48,6 +52,7 @@ def now_committing(*_: Any) -> bool:
 
 wrap(Store, "write", "data file", lambda _, name, data: name.endswith(".parquet"))
 wrap(Store, "write", "dead letter", lambda _, name, data: name.startswith("failures/"))
+wrap(Store, "write", "mark", lambda _, name, data: "/done/" in name)
 wrap(Outbox, "put", "entry", now_committing)
 # Tables are created before, which must not count.
 wrap(SqlCatalog, "_write_metadata", "metadata", lambda *_: committing)
@@ -64,4 +69,6 @@ if "--dataset" in sys.argv:
     wrap(Client, "load_table_from_uri", "job")
     wrap(load, "_outcome", "outcome")
 
+if sys.argv[2] == "replay":
+    main(sys.argv[2:])
 run(sys.argv[2:])

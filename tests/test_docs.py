@@ -43,7 +43,9 @@ ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 README = ROOT / "README.md"
 PAGES = [README, *sorted(DOCS.glob("*.md"))]
-FOLLOWED = [f"docs/{name}.md" for name in ("adding-a-model", "operations", "tables", "arize")]
+FOLLOWED = [
+    f"docs/{name}.md" for name in ("adding-a-model", "operations", "tables", "arize", "failures")
+]
 # Where the pages say that they are, and what they listen on.
 FOLDER, PORT = "/home/you/shop", "8100"
 _FENCE = re.compile(r'^```(\w*)(?: title="([^"]+)")?\n(.*?)^```$', re.M | re.S)
@@ -76,13 +78,14 @@ def commands(text: str) -> Iterator[tuple[str, str]]:
 def plain(text: str) -> list[str]:
     """Lines as they are compared: without what depends on the clock, the process or widths."""
     for pattern, name in (
-        (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(\+00:00|Z)?", "TIME"),
+        (r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?(\+00:00|Z)?", "TIME"),
         (r"=\d{4}-\d\d-\d\d", "=DAY"),
         (r"\b[0-9a-f]{16}-(\d+)\b", r"PUBLISHER-\1"),
         (r"\b([0-9a-f]{32}|[0-9a-f]{16}|[0-9a-f]{8})\b", "HASH"),
         (r"\d+\.\d s\b", "SECONDS"),
         (r"\b\d+ bytes", "BYTES"),
-        (r"\b\d+ kB", "SIZE"),
+        (r"\b[\d.]+ kB", "BYTES"),
+        (r"(microseconds a row +\S+ +)[\d.]+", r"\1NUMBER"),
         ("─+", "─"),
     ):
         text = re.sub(pattern, name, text)
@@ -293,7 +296,7 @@ def _counters() -> set[str]:
         (_counters(), "operations.md"),
         (set(Stage), "operations.md"),
         ({"failure_stage", "failure_error", "failure_message", "failure_fingerprint",
-          "failure_extractor_version"}, "operations.md"),
+          "failure_extractor_version", "failure_traceback", "failure_first"}, "failures.md"),
         (set(Stage), "wire.md"),
         ({n for n, role in vars(roles).items() if isinstance(role, roles.Role)},
          "adding-a-model.md"),

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.failures import identity
 from pipelines.held import INDEX, HeldMessages
+from pipelines.identity import identity
 from pipelines.store import Store
 from weighbridge.archive import Message, encode_archive
 
@@ -22,7 +22,7 @@ def store(tmp_path: Path) -> Store:
 
 
 def held(store: Store) -> set[bytes]:
-    return HeldMessages(store, "failures", identity).identities
+    return set(HeldMessages(store, "failures", identity).places)
 
 
 def test_files_are_read_once(store: Store) -> None:
@@ -38,7 +38,7 @@ def test_what_is_added_is_held(store: Store) -> None:
     index = HeldMessages(store, "failures", identity)
     store.write("failures/c.avro", encode_archive(MESSAGES[3:]))
     index.add("c.avro", MESSAGES[3:])
-    assert index.identities == held(store) == set(IDENTITIES)
+    assert set(index.places) == held(store) == set(IDENTITIES)
 
 
 def test_a_file_that_was_removed_is_held_no_more(store: Store) -> None:

@@ -16,7 +16,7 @@ from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
 from apache_beam.transforms.window import GlobalWindows
 from apache_beam.utils.timestamp import Timestamp
 from conftest import Emulator, eventually
-from streams import START, Subscription, ids, minute, one, options_of, published
+from streams import INTERVAL, START, Subscription, ids, minute, one, options_of, published
 from support import Home, environment, heartbeat, micros, plain, scored
 
 from extractors import load_extractors
@@ -302,3 +302,40 @@ def test_a_subscription_is_followed(
     cancelled = Thread(target=result.cancel)
     cancelled.start()
     eventually(lambda: done() and not cancelled.is_alive(), 30)
+
+
+def test_failures_of_a_stream_are_few_files_whole_and_once(
+    home: Home, subscription: Subscription
+) -> None:
+    def bad(number: int, moment: datetime = START) -> Message:
+        return plain("scores", scored(7.0), message_id=f"bad{number}", at=moment)
+
+    first, second, drained = range(40), range(40, 80), range(80, 90)
+    subscription.each(bad(number) for number in first).wait()
+    subscription.each(bad(number, minute(2)) for number in second).wait(past=minute(3))
+    # Redelivered, and what is being gathered when the job is drained.
+    subscription.each(bad(number) for number in first[:20])
+    subscription.each(bad(number, minute(4)) for number in drained)
+    drain(home, subscription.wait(1))
+    wanted = sorted(f"bad{number}" for number in range(90))
+    assert sorted(letter.message_id for letter in home.stored("failures")) == wanted
+    files = list((home.folder / "failures").rglob("*.avro"))
+    assert len(files) <= 3 * failures.SHARDS
+    rows = home.rows("failures", "weighbridge")
+    assert sorted(row["failed_envelope_id"] for row in rows) == wanted
+    assert {str(home.folder / row["file"]) for row in rows} == set(map(str, files))
+
+
+def drain(home: Home, subscription: Subscription) -> None:
+    """Run the graph, and let the watermark go to its end before any interval is over."""
+    stream = subscription.stream.advance_watermark_to_infinity()
+    for _ in range(3):
+        stream.advance_processing_time(INTERVAL + 1)
+    options = options_of(home, "--no_arize")
+    extractors = load_extractors(home.package)
+    options.open().prepare(extractors.values())
+    beam_options = PipelineOptions([])
+    beam_options.view_as(StandardOptions).streaming = True
+    pipeline = beam.Pipeline(runner="BundleBasedDirectRunner", options=beam_options)
+    build_stream(pipeline | "Messages" >> stream, extractors, options)
+    pipeline.run().wait_until_finish()

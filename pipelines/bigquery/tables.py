@@ -23,6 +23,7 @@ from pipelines.files import ORDER, FileRef, Written, first_of_each_row, write_da
 from pipelines.ledger import SCHEMAS
 from pipelines.outbox import Commit, Outbox
 from pipelines.place import Place
+from schemas import ConfigurationError
 
 
 def bigquery_tables(place: Place) -> BigQueryTables:
@@ -100,6 +101,10 @@ class BigQueryTables:
         if not outbox.holds(entry):
             outbox.put(result)  # we waited so long that the entry was taken for a failed one
         return result
+
+    def replace(self, name: str, files: Iterable[FileRef], outbox: Outbox) -> Commit:
+        """Not possible: a load job adds rows only."""
+        raise ConfigurationError("rows in BigQuery are not rewritten yet")
 
     def committed(self, name: str, entries: Iterable[str]) -> set[str]:
         """The entries whose load job succeeded. Of one that did, BigQuery is asked once."""

@@ -6,12 +6,16 @@ from pathlib import Path
 
 import click
 
-from pipelines.commands.terminal import console
+from pipelines.commands.terminal import console, quiet_imports
 from pipelines.options import PACKAGE
+from pipelines.place import HOME
 
 
-@click.command(params=[PACKAGE])
+@click.command(params=[PACKAGE, HOME])
 @click.argument("model", required=False)
+@click.option(
+    "--parked", is_flag=True, help="Show the model ids that are parked, and what they look like."
+)
 @click.option("--check", is_flag=True, help="Run the golden cases; exit 1 if one differs.")
 @click.option("--write_golden", is_flag=True, help="Write the rows of the golden cases anew.")
 @click.option(
@@ -22,9 +26,21 @@ from pipelines.options import PACKAGE
     help="Folder of the golden cases, <model>/<case>/envelope.json.",
 )
 def models(
-    model: str | None, extractors_package: str, check: bool, write_golden: bool, golden: Path
+    model: str | None,
+    extractors_package: str,
+    home: Path,
+    parked: bool,
+    check: bool,
+    write_golden: bool,
+    golden: Path,
 ) -> None:
     """Show the registered models: kinds, tables, columns and what Arize sees in them."""
+    if parked:
+        with quiet_imports():
+            from pipelines.replay.failures_text import print_parked
+
+        print_parked(console, home)
+        return
     from pipelines.config.options import load_models
     from pipelines.render import check_golden, print_models
 

@@ -1,0 +1,1 @@
+"""What another extractor makes of captured traffic, beside what was made of it before."""

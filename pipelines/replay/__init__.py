@@ -1,0 +1,1 @@
+"""Stored envelopes run again, and what is known of them."""
