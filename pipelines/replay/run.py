@@ -48,7 +48,7 @@ class Replayed:
     outcomes: dict[str, Outcome]
 
 
-def replay(options: RunOptions, plan: Plan, display: Display) -> Replayed:
+def replay(options: RunOptions, plan: Plan, display: Display, forked: bool = False) -> Replayed:
     """Run what a plan names, and mark as done what did not fail for the same cause again.
 
     Marks follow the commit of the rows. A kill before them leaves messages to the next replay,
@@ -70,7 +70,7 @@ def replay(options: RunOptions, plan: Plan, display: Display) -> Replayed:
                 outcome.same += len(wanted & came_out)
 
         options = replace(options, replay=name)
-        report = run_with(options, display, Input(plan.files, mark))
+        report = run_with(options, display, forked, Input(plan.files, mark))
         known = set[bytes]().union(*plan.wanted.values())
         other = len(marks.produced(store, f"{name}/{marks.AGAIN}") - known)
         outcomes[FAILURES].other, outcomes[FAILURES].done = (

@@ -33,7 +33,7 @@ def run_and_show(console: Console, options: RunOptions, sources: Sources, dry_ru
         _print_preview(console, plan, extractors, options)
         return
     with ConsoleDisplay(console) as display:
-        replayed = replay(options, plan, display)
+        replayed = replay(options, plan, display, forked=True)
     print_report(console, replayed.report, options.home)
     _print_marks(console, replayed)
     if replayed.report.push_denied:
