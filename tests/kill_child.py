@@ -12,7 +12,7 @@ from typing import Any
 
 from pyiceberg.catalog.sql import Session, SqlCatalog
 
-from pipelines.arize import ArizeSender
+from pipelines.arize import Uploader
 from pipelines.cli import main
 from pipelines.main import run
 from pipelines.outbox import Outbox
@@ -57,7 +57,7 @@ wrap(Outbox, "put", "entry", now_committing)
 # Tables are created before, which must not count.
 wrap(SqlCatalog, "_write_metadata", "metadata", lambda *_: committing)
 wrap(Session, "commit", "catalog", lambda *_: committing)
-wrap(ArizeSender, "_call", "upload")
+wrap(Uploader, "_post", "upload")
 wrap(Outbox, "remove", "acknowledgement", lambda *_: committing)
 if "--dataset" in sys.argv:
     from google.cloud.bigquery import Client

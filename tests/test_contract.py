@@ -22,9 +22,10 @@ from support import PACKAGES, Home, environment, micros, plain
 
 from extractors import Extractor, load_extractors
 from extractors.testing import GoldenCase, golden_cases
-from pipelines.arize import ArizeAccess, ArizeSender, Sent
+from pipelines.arize import ArizeAccess, Sent, Uploader
 from pipelines.main import run
 from pipelines.receiver import ArizeReceiver
+from pipelines.sender import ArizeSender
 from schemas.roles import Role
 from schemas.row import STAMPED
 
@@ -147,7 +148,7 @@ def test_the_sdk_takes_its_golden_rows(registered: Registered) -> None:
     rows = [row for case in registered.cases() for row in _table_rows(entry, case)]
     table = pa.Table.from_pylist(rows, schema=entry.shape().schema)
     with keys(), ArizeReceiver("key", "space") as receiver:
-        sender = ArizeSender(entry, ArizeAccess(receiver.url))
+        sender = ArizeSender(entry, Uploader(ArizeAccess(receiver.url)))
         sent = Sent()
         sender.send(table.select(sender.columns), "1", sent)
         assert (sent.rows, sent.refused) == (len(rows), [])

@@ -15,7 +15,7 @@ from typing import Any
 
 from pyiceberg.catalog.sql import SqlCatalog
 
-from pipelines.arize import ArizeSender
+from pipelines.arize import Uploader
 from pipelines.journal import Journal
 from pipelines.outbox import Outbox
 from pipelines.store import Store
@@ -80,7 +80,7 @@ _STEPS: tuple[tuple[type, str, str, Callable[..., bool]], ...] = (
     (Outbox, "put", "outbox entry", _always),
     (SqlCatalog, "_write_metadata", "metadata", _always),
     (SqlCatalog, "commit_table", "catalog", _always),
-    (ArizeSender, "_call", "upload", _always),
+    (Uploader, "_post", "upload", _always),
     (Outbox, "remove", "outbox removal", _always),
 )
 
