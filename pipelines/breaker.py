@@ -38,8 +38,8 @@ class Breaker:
     def enter(self) -> int:
         """How often an upload may be tried now: 0 while it is open, once to see whether it heals.
 
-        Waits for the one that goes alone. What enters must leave by `succeeded` or `failed`, unless
-        it got 0.
+        Waits for the one that goes alone. What enters must leave by `succeeded`, `failed` or
+        `left`, unless it got 0.
         """
         with self._turn:
             while self._trying:
@@ -54,6 +54,12 @@ class Breaker:
         """It was acknowledged, or refused for its content: the space answers."""
         with self._turn:
             self._proven, self._trying, self._failures = True, False, 0
+            self._turn.notify_all()
+
+    def left(self) -> None:
+        """It did not upload: nothing is known."""
+        with self._turn:
+            self._trying = False
             self._turn.notify_all()
 
     def failed(self) -> None:

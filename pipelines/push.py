@@ -106,7 +106,9 @@ class Push:
         pushed: dict[str, int] = {}
         self._kept: dict[str, str] = {}
         batches: dict[str, list[_Batch]] = defaultdict(list)
-        for table, entries in waiting(self._tables, self._outbox, only).items():
+        # Predictions first: an actual is joined to what was received before.
+        found = waiting(self._tables, self._outbox, only)
+        for table, entries in sorted(found.items(), key=self._is_of_actuals):
             extractor = self._by_table.get(table)
             if extractor is None:
                 _log.warning("%s: undelivered rows, and no extractor that pushes them", table)
@@ -129,16 +131,20 @@ class Push:
 
         with ExitStack() as pools:
             running = []
-            for space, found in batches.items():
-                most = min(len(found), self._access.space(space).uploads_at_once)
+            for space, parts in batches.items():
+                most = min(len(parts), self._access.space(space).uploads_at_once)
                 pool = pools.enter_context(ThreadPoolExecutor(most))
-                running += [pool.submit(attempt, batch) for batch in found]
+                running += [pool.submit(attempt, batch) for batch in parts]
         for table, reason in sorted(self._kept.items()):
             _log.warning("%s stays in the outbox: %s", table, reason)
         self._deliveries.write()
         for each in running:
             each.result()
         return pushed
+
+    def _is_of_actuals(self, found: tuple[str, object]) -> bool:
+        extractor = self._by_table.get(found[0])
+        return extractor is not None and extractor.kind == "actual"
 
     def pending_rows(self) -> int:
         """Rows that are committed and not acknowledged."""
@@ -156,22 +162,21 @@ class Push:
             if breaker is None:
                 breaker = Breaker(lambda: self._clock().timestamp(), ATTEMPTS)
                 self._breakers[space] = breaker
-        if breaker.open:
-            raise _Down
-        batch, rows = self._read(batch, sender.columns, extractor)
-        if not batch.files:
-            raise _Down
-        attempts = breaker.enter()
+        attempts = breaker.enter()  # before the files are read: the first to come goes first
         if not attempts:
             raise _Down
-        healthy = True
+        leave = breaker.left
         try:
+            batch, rows = self._read(batch, sender.columns, extractor)
+            if not batch.files:
+                raise _Down
+            leave = breaker.succeeded
             return self._send(batch, extractor, sender, rows, attempts)
         except (ArizeUnavailable, ConfigurationError):
-            healthy = False
+            leave = breaker.failed
             raise
         finally:
-            breaker.succeeded() if healthy else breaker.failed()
+            leave()
 
     def _send(
         self,
