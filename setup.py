@@ -18,6 +18,7 @@ DEMO = [
     "uvicorn>=0.29",
     "uvloop>=0.19; sys_platform != 'win32'",
 ]
+POSTGRES = ["psycopg[binary]>=3.2"]
 SECRETS = ["google-cloud-secret-manager>=2.20"]
 TEST = [
     # One minor version: tests/bqemulator_child.py reaches into it.
@@ -27,6 +28,7 @@ TEST = [
     "gunicorn>=22",
     "httpx2>=2",
     "hypothesis>=6.100",
+    "moto[s3,server]>=5",
     "mypy>=1.13",
     "opentelemetry-sdk>=1.27",
     "polars>=1.30",
@@ -77,9 +79,10 @@ setup(
     extras_require={
         "bigquery": BIGQUERY,
         "demo": DEMO,
+        "postgres": POSTGRES,
         "secrets": SECRETS,
         "spark": SPARK,
-        "test": [*TEST, *BIGQUERY, *DEMO, *SECRETS],
+        "test": [*TEST, *BIGQUERY, *DEMO, *POSTGRES, *SECRETS],
     },
     entry_points={"console_scripts": ["weighbridge=pipelines.cli:main"]},
 )

@@ -111,7 +111,7 @@ def _tables(folder: Path, schema: pa.Schema) -> Tables:
 
 
 def _ours(tables: Tables, rows: pa.Table, outbox: Outbox) -> None:
-    tables.commit(NAME, write_files(tables.load(NAME), tables.store, rows).files, outbox)
+    tables.commit(NAME, write_files(tables.load(NAME), rows).files, outbox)
 
 
 def _plain(folder: Path, number: int, rows: pa.Table) -> None:

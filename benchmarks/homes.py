@@ -10,7 +10,7 @@ import pyarrow.dataset as ds
 from pandas.util import hash_pandas_object
 
 from extractors import load_extractors
-from pipelines.files import local_path
+from pipelines.address import local_path
 from pipelines.tables import MODELS, Tables
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 
-from pipelines.files import local_path
+from pipelines.address import local_path
 from pipelines.tables import MODELS, Tables
 
 _LOOK_SECONDS = 0.02

@@ -9,10 +9,12 @@ from hashlib import blake2b
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
-from pyiceberg.exceptions import CommitFailedException, CommitStateUnknownException
+from pyiceberg.exceptions import CommitFailedException
 from pyiceberg.table import Table
 from pyiceberg.table.snapshots import Operation
 
+from pipelines.address import location_of
+from pipelines.catalog import UNSETTLED, unsettled
 from pipelines.files import FileRef, without_known
 from pipelines.outbox import Commit, Outbox
 from pipelines.snapshots import Change, add_snapshot
@@ -53,7 +55,7 @@ def commit_files(
                 if announced not in ("", done):
                     outbox.remove(announced)  # a twin with our token went first
                 return Commit(token, done, name, ())
-            fresh = without_known(table, tables.store, asked)
+            fresh = without_known(table, asked)
             same = {ref.path for ref in fresh} == {ref.path for ref in asked}
             entry = token if same else f"{token}.{token_of(fresh)}"
             if announced not in ("", entry):
@@ -64,10 +66,12 @@ def commit_files(
             outbox.put(result)
             announced = entry
             try:
-                added = [f"file://{ref.path}" for ref in fresh]
+                added = [location_of(ref.path) for ref in fresh]
                 tokens = ",".join(next_ring(ring, entry, outbox, ring_length))
                 add_snapshot(table, Change(Operation.APPEND, added, properties={RING: tokens}))
-            except (CommitFailedException, CommitStateUnknownException):
+            except UNSETTLED as error:
+                if not unsettled(error):
+                    raise
                 time.sleep(random.uniform(0, 0.02 * 2 ** min(attempt, 5)))
                 continue
             if not outbox.holds(entry):

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any, Protocol
 
 import pyarrow as pa
 
 from extractors import Extractor
+from pipelines.address import Folder
 from pipelines.files import FileRef, Written
 from pipelines.outbox import Commit, Outbox
 
@@ -22,7 +22,7 @@ class Destination(Protocol):
         home: the home folder, where lists of files are kept that a table refuses.
     """
 
-    home: Path
+    home: Folder
 
     @property
     def commits_at_once(self) -> int:

@@ -6,7 +6,6 @@ import gc
 from collections.abc import Generator, Iterator, Sequence
 from itertools import compress, islice
 from operator import attrgetter
-from pathlib import Path
 from time import perf_counter
 from typing import Any, NamedTuple, Protocol
 
@@ -20,6 +19,7 @@ from apache_beam.utils.windowed_value import WindowedValue
 from extractors import Extractor, Extractors
 from extractors._calls import Extracted as Found
 from extractors._registry import MODEL_ID
+from pipelines.address import Folder
 from pipelines.decode import Decoded, decode, refusals, unwanted_statuses, whole_dead_letter
 from pipelines.ledger import HEARTBEATS, SKIPPED, heartbeat_rows, record_batch, skipped_row
 from pipelines.metrics import UNKNOWN, counter
@@ -90,7 +90,7 @@ class ExtractRows(beam.PTransform[Any, Any]):
         emit: Emit,
         max_future: float,
         max_envelope_bytes: int,
-        home: Path,
+        home: Folder,
         quarantine: bool,
     ) -> None:
         super().__init__()
@@ -114,7 +114,7 @@ class _ExtractRowsFn(beam.DoFn):
         emit: Emit,
         max_future: float,
         max_envelope_bytes: int,
-        home: Path,
+        home: Folder,
         quarantine: bool,
     ) -> None:
         self._extractors = dict(extractors)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
-from pathlib import Path
 from typing import Any
 
 import apache_beam as beam
 from apache_beam.typehints import KV
 
+from pipelines.address import Folder
 from pipelines.extract import Emit
 from pipelines.held import HeldMessages
 from pipelines.identity import identity
@@ -52,7 +52,7 @@ class WriteMessages(beam.PTransform[Any, Any]):
     """
 
     def __init__(
-        self, home: Path, folder: str, emit: Emit, interval: float | None = None, replay: str = ""
+        self, home: Folder, folder: str, emit: Emit, interval: float | None = None, replay: str = ""
     ) -> None:
         super().__init__()
         self._interval = interval
@@ -76,7 +76,7 @@ class WriteMessages(beam.PTransform[Any, Any]):
 
 
 class _WriteGroupFn(beam.DoFn):
-    def __init__(self, home: Path, folder: str, emit: Emit, replay: str) -> None:
+    def __init__(self, home: Folder, folder: str, emit: Emit, replay: str) -> None:
         self._home = home
         self._folder = folder
         self._emit = emit

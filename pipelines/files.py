@@ -7,18 +7,24 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from pyiceberg.io import FileIO
 from pyiceberg.manifest import DataFile, ManifestContent
 from pyiceberg.table import Table
 
+from pipelines.address import is_path, local_path
+from pipelines.objects import TableFiles
 from pipelines.store import Store
 from schemas.arrow import TIME
 
+DATA = "data"
+"""The folder of data files in a table's."""
 MAX_FILE_BYTES = 128 << 20
 ORDER = [
     ("event_time", "ascending"),
@@ -79,7 +85,6 @@ class Written:
 
 def write_files(
     table: Table,
-    store: Store,
     rows: pa.Table,
     max_rows: int | None = None,
     max_bytes: int = MAX_FILE_BYTES,
@@ -88,7 +93,6 @@ def write_files(
 
     Args:
         table: the table they are for.
-        store: where its files are.
         rows: in the table's schema, in any order.
         max_rows: the most rows of a file.
         max_bytes: the most bytes of Arrow of a file.
@@ -99,8 +103,8 @@ def write_files(
     if fresh.num_rows < rows.num_rows:
         ids = "envelope_id"
         known += len(pc.unique(rows[ids])) - len(pc.unique(fresh[ids]))
-    folder = folder_of(table, store)
-    return Written(list(write_days(store, folder, fresh, checked, max_rows, max_bytes)), known)
+    place = place_of(table)
+    return Written(list(write_days(place, DATA, fresh, checked, max_rows, max_bytes)), known)
 
 
 def write_days(
@@ -119,7 +123,7 @@ def write_days(
             yield _write(place, folder, piece, checked)
 
 
-def without_known(table: Table, store: Store, refs: list[FileRef]) -> list[FileRef]:
+def without_known(table: Table, refs: list[FileRef]) -> list[FileRef]:
     """Bring files up to the current snapshot.
 
     Those that now share an envelope with the table, or with each other, are written anew.
@@ -137,12 +141,14 @@ def without_known(table: Table, store: Store, refs: list[FileRef]) -> list[FileR
         checked = ref.checked if ref.checked <= current else 0
         newer = checked != current and any(data_files(table, checked, span, dense=True))
         if others or newer:
-            rows = pq.read_table(ref.path, partitioning=None)
-            kept = _without(rows, [*others, *data_files(table, checked, _times(rows))])
+            with open_file(table.io, ref.path) as file:
+                rows = file.read()
+            newer_files = data_files(table, checked, _times(rows))
+            kept = _without(table.io, rows, [*others, *newer_files])
             if kept.num_rows == 0:
                 continue
             if kept.num_rows < rows.num_rows:
-                ref = _write(store, folder_of(table, store), kept, current)
+                ref = _write(place_of(table), DATA, kept, current)
         result.append(replace(ref, checked=current))
     return result
 
@@ -186,17 +192,29 @@ def sequence(table: Table) -> int:
     return (snapshot.sequence_number or 0) if snapshot else 0
 
 
-def local_path(location: str) -> str:
-    """The path behind a file:// location."""
-    return location.removeprefix("file://")
+def place_of(table: Table) -> Place:
+    """Where a table's files are put."""
+    location = table.location()
+    if is_path(location):
+        return Store(Path(local_path(location)))
+    return TableFiles(location, table.io)
 
 
-def _without(rows: pa.Table, paths: Iterable[str]) -> pa.Table:
+def open_file(io: FileIO, path: str) -> pq.ParquetFile:
+    """A data file, for reading.
+
+    Raises:
+        FileNotFoundError, PermissionError: there is none, or not for us.
+    """
+    return pq.ParquetFile(path if is_path(path) else io.new_input(path).open())
+
+
+def _without(io: FileIO, rows: pa.Table, paths: Iterable[str]) -> pa.Table:
     """The rows of envelopes that none of the files holds; only nearby row groups' ids are read."""
     wanted, times = pc.unique(rows["envelope_id"]), _times(rows)
     found = [pa.array([], wanted.type)]
     for path in paths:
-        with pq.ParquetFile(path) as file:
+        with open_file(io, path) as file:
             column = file.schema_arrow.get_field_index("event_time")
             for group in range(file.metadata.num_row_groups):
                 stats = file.metadata.row_group(group).column(column).statistics
@@ -219,7 +237,7 @@ def rows_of_others(rows: pa.Table, ids: pa.Array) -> pa.Table:
 
 def without_held(table: Table, rows: pa.Table) -> pa.Table:
     """The rows, in ORDER, of envelopes that the table does not hold."""
-    return _without(rows, data_files(table, 0, _times(rows)))
+    return _without(table.io, rows, data_files(table, 0, _times(rows)))
 
 
 def _any_between(times: Times, low: int, high: int, dense: bool = False) -> bool:
@@ -275,14 +293,9 @@ def _write(place: Place, folder: str, rows: pa.Table, checked: int) -> FileRef:
     data = memoryview(sink.getvalue())
     times = _times(rows)
     day = (_EPOCH + timedelta(microseconds=int(times[0]))).date()
-    name = f"{folder}/data/event_day={day}/{blake2b(data, digest_size=16).hexdigest()}.parquet"
+    name = f"{folder}/event_day={day}/{blake2b(data, digest_size=16).hexdigest()}.parquet"
     place.write(name, data)
     return FileRef(place.path(name), rows.num_rows, int(times[0]), int(times[-1]), checked)
-
-
-def folder_of(table: Table, store: Store) -> str:
-    """The table's folder in the store."""
-    return local_path(table.location()).removeprefix(f"{store.root}/")
 
 
 def _repetitive(rows: pa.Table) -> list[str]:

@@ -30,7 +30,8 @@ class HeldMessages:
     """
 
     def __init__(self, store: Store, folder: str, identity: Callable[[Message], bytes]) -> None:
-        self._path = store.root / folder / INDEX
+        self._store = store
+        self._index = f"{folder}/{INDEX}"
         self._identity = identity
         self.places: dict[bytes, tuple[str, int]] = {}
         indexed = self._read()
@@ -45,9 +46,7 @@ class HeldMessages:
         """Take note of a file that is complete."""
         digests = [self._identity(message) for message in messages]
         self._place(file, digests)
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        with open(self._path, "a", encoding="ascii") as stream:
-            stream.write(f"{file} {b''.join(digests).hex()}\n")
+        self._store.append(self._index, f"{file} {b''.join(digests).hex()}\n".encode())
 
     def _place(self, file: str, digests: list[bytes]) -> None:
         for position, digest in enumerate(digests):
@@ -56,7 +55,7 @@ class HeldMessages:
     def _read(self) -> dict[str, list[bytes]]:
         found: dict[str, list[bytes]] = {}
         with suppress(FileNotFoundError):
-            for line in self._path.read_text("ascii").splitlines(keepends=True):
+            for line in self._store.read(self._index).decode("ascii").splitlines(keepends=True):
                 file, _, text = line.partition(" ")
                 with suppress(ValueError):
                     data = bytes.fromhex(text)

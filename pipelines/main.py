@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 import apache_beam as beam
-from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions, StandardOptions
+from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
 from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
 
 from extractors import Extractors, load_extractors
@@ -26,6 +26,7 @@ from pipelines.push import Push
 from pipelines.pusher import Pusher
 from pipelines.read import match_files
 from pipelines.report import Report
+from pipelines.runners import check_reachable, names_direct_runner, runs_in_memory
 from pipelines.stream import ReadSubscription, build_stream
 from pipelines.subscription import Subscription
 from pipelines.unwritten import commit_unwritten
@@ -60,6 +61,7 @@ def run_with(
         given: files that were chosen by other means than `options.input_files`.
     """
     started = time.monotonic()
+    check_reachable(options)
     extractors = options.environment.configured(load_extractors(options.extractors_package))
     _check_access(extractors, options)
     report = _how(options, forked, given)(extractors, options, display)
@@ -75,7 +77,7 @@ def _how(
     if options.follows:
         return _follow
     found = given or Input(match_files(options.input_files))
-    if _is_local(options):
+    if runs_in_memory(options.beam_args):
         return partial(_run_here, found, forked)
     return partial(_run_elsewhere, found)
 
@@ -107,12 +109,13 @@ def _run_here(
 
 
 def _follow(extractors: Extractors, options: RunOptions, display: Display) -> Report:
-    if not _is_local(options):
+    if not runs_in_memory(options.beam_args):
         raise ConfigurationError("following is for this machine; leave --runner and its mode out")
+    home = options.local_home("following")
     # Forked for each batch: code that brings down its process brings down neither us nor the next.
-    with BatchRunner(extractors, options, forked=True) as batches, only_follower(options.home):
+    with BatchRunner(extractors, options, forked=True) as batches, only_follower(home):
         push = _prepare(extractors, options, display)
-        journal = Journal(options.home / "follow.db")
+        journal = Journal(home / "follow.db")
         source: Source = (
             Subscription(options.input_subscription, options.archive, journal)
             if options.input_subscription
@@ -138,7 +141,7 @@ def _run_elsewhere(
     earlier = _deliver(push, wait=False)
     beam_options = PipelineOptions(list(options.beam_args))
     # Named, as DirectRunner would first look for other runners.
-    runner = FnApiRunner() if _names_direct_runner(beam_options) else None
+    runner = FnApiRunner() if names_direct_runner(beam_options) else None
     pipeline = beam.Pipeline(runner=runner, options=beam_options)
     build(pipeline, [file.path for file in given.files], extractors, options)
     result = pipeline.run()
@@ -155,7 +158,7 @@ def _stream(extractors: Extractors, options: RunOptions, display: Display) -> Re
     beam_options.view_as(StandardOptions).streaming = True
     runner: str | None = None
     push_interval: float | None = options.commit_interval
-    if _names_direct_runner(beam_options):
+    if names_direct_runner(beam_options):
         display.say(
             "The DirectRunner acknowledges messages before they are processed, and loses some when "
             "it ends: it is for trying out. Without --streaming nothing is lost."
@@ -167,17 +170,6 @@ def _stream(extractors: Extractors, options: RunOptions, display: Display) -> Re
     pipeline.run().wait_until_finish()
     # Not its counters: the DirectRunner counts the first bundle of each step only.
     return _report(extractors, {}, 0, push)
-
-
-def _is_local(options: RunOptions) -> bool:
-    """Whether Beam's own in-memory runner is wanted, which `LocalGraph` uses directly."""
-    given = PipelineOptions(list(options.beam_args))
-    mode = given.view_as(DirectOptions).direct_running_mode
-    return _names_direct_runner(given) and mode in (None, "in_memory")
-
-
-def _names_direct_runner(options: PipelineOptions) -> bool:
-    return options.view_as(StandardOptions).runner in (None, "", "DirectRunner")
 
 
 def _check_access(extractors: Extractors, options: RunOptions) -> None:
@@ -197,7 +189,9 @@ def _prepare(extractors: Extractors, options: RunOptions, display: Display) -> P
         display.say(line)
     if options.no_arize:
         return None
-    if _is_local(options):  # not before: clients of Google start threads, after which none may fork
+    if runs_in_memory(
+        options.beam_args
+    ):  # not before: clients of Google start threads, after which none may fork
         arize_access(options).resolve(_spaces(extractors))
     return Push(**push_arguments(extractors, options))
 

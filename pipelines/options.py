@@ -68,7 +68,7 @@ class RunOptions(Place):
     @property
     def archive(self) -> Path:
         """Where messages of a subscription are put before they are acknowledged."""
-        return self.home.resolve() / "archive"
+        return self.local_home("following").resolve() / "archive"
 
 
 PACKAGE = click.Option(

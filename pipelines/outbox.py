@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from pathlib import Path
 
+from pipelines.address import Folder
 from pipelines.files import FileRef
 from pipelines.store import Store
 
@@ -34,7 +34,7 @@ class Commit:
 class Outbox:
     """The folder `push/pending` of a home. Without a home nothing is kept: nothing is pushed."""
 
-    def __init__(self, home: Path | None) -> None:
+    def __init__(self, home: Folder | None) -> None:
         self._store = None if home is None else Store(home / "push")
 
     @property

@@ -11,13 +11,13 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from extractors import Extractor, Extractors
+from pipelines.address import Folder
 from pipelines.arize import ATTEMPTS, ArizeAccess, ArizeUnavailable, Heading, Sent, Uploader
 from pipelines.breaker import Breaker
 from pipelines.conform import conformed
@@ -62,7 +62,7 @@ class Push:
 
     def __init__(
         self,
-        home: Path,
+        home: Folder,
         tables: Destination,
         extractors: Extractors,
         access: ArizeAccess,

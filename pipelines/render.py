@@ -14,6 +14,7 @@ from rich.table import Table as Grid
 
 from extractors import Extractor, Extractors
 from extractors.testing import golden_cases
+from pipelines.address import Folder
 from pipelines.joined import Labels
 from pipelines.ledger import PLATFORM
 from pipelines.reader import versions_of
@@ -32,7 +33,7 @@ def grid(*columns: str, numbers: int = 0) -> Grid:
     return table
 
 
-def print_report(console: Console, report: Report, home: Path) -> None:
+def print_report(console: Console, report: Report, home: Folder) -> None:
     """Counts of a run per table, and where to look for what did not become rows."""
     names = ("table", "envelopes", "known", "rows added", "dead letters", "skipped", "pushed")
     table = grid(*names, numbers=6)

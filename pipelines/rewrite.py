@@ -12,17 +12,19 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
-from pyiceberg.exceptions import CommitFailedException, CommitStateUnknownException
+from pyiceberg.exceptions import CommitFailedException
 from pyiceberg.table import Table
 from pyiceberg.table.snapshots import Operation
 
+from pipelines.address import local_path, location_of
+from pipelines.catalog import UNSETTLED, unsettled
 from pipelines.commit import ATTEMPTS, RING, RING_LENGTH, next_ring, read_ring, token_of
 from pipelines.files import (
+    DATA,
     FileRef,
     data_entries,
-    folder_of,
-    local_path,
+    open_file,
+    place_of,
     rows_of_others,
     write_days,
 )
@@ -45,7 +47,7 @@ class _Replaced(NamedTuple):
 
     def with_ring(self, tokens: str) -> Change:
         """The snapshot that makes it so."""
-        added = [f"file://{ref.path}" for ref in (*self.kept, *self.new)]
+        added = [location_of(ref.path) for ref in (*self.kept, *self.new)]
         return Change(Operation.OVERWRITE, added, self.gone, {RING: tokens})
 
 
@@ -77,7 +79,7 @@ def replace_rows(tables: Tables, name: str, files: Iterable[FileRef], outbox: Ou
                 if announced not in ("", done):
                     outbox.remove(announced)
                 return Commit(token, done, name, ())
-            change = _change(tables, table, asked)
+            change = _change(table, asked)
             same = {ref.path for ref in change.new} == {ref.path for ref in asked}
             entry = token if same else f"{token}.{token_of(change.new)}"
             if announced not in ("", entry):
@@ -90,7 +92,9 @@ def replace_rows(tables: Tables, name: str, files: Iterable[FileRef], outbox: Ou
             try:
                 tokens = ",".join(next_ring(ring, entry, outbox, RING_LENGTH))
                 add_snapshot(table, change.with_ring(tokens))
-            except (CommitFailedException, CommitStateUnknownException, FilesGoneError):
+            except (*UNSETTLED, FilesGoneError) as error:
+                if not unsettled(error):
+                    raise
                 time.sleep(random.uniform(0, 0.02 * 2 ** min(attempt, 5)))
                 continue
             if not outbox.holds(entry):
@@ -99,53 +103,59 @@ def replace_rows(tables: Tables, name: str, files: Iterable[FileRef], outbox: Ou
     raise CommitFailedException(f"{name}: {ATTEMPTS} conflicts in a row")
 
 
-def _change(tables: Tables, table: Table, asked: list[FileRef]) -> _Replaced:
+def _change(table: Table, asked: list[FileRef]) -> _Replaced:
     """Day by day, so that no more ids than those of a day are in memory."""
     days = defaultdict(list)
     for ref in asked:
         days[ref.min_time // _DAY].append(ref)
     found = _Replaced([], [], [])
-    folder = folder_of(table, tables.store)
+    place = place_of(table)
     for _, refs in sorted(days.items()):
-        new = _apart(tables, folder, refs)
-        ids = pc.unique(pa.chunked_array([_ids(ref.path) for ref in new]).combine_chunks())
-        times = np.unique(np.concatenate([_times(ref.path) for ref in new]))
+        new = _apart(table, refs)
+        ids = pc.unique(pa.chunked_array([_ids(table, ref) for ref in new]).combine_chunks())
+        times = np.unique(np.concatenate([_times(table, ref) for ref in new]))
         paths = {ref.path for ref in new}
         for entry in list(data_entries(table, 0, times)):
             path = local_path(entry.file_path)
             if path in paths:
                 new = [ref for ref in new if ref.path != path]  # it is where it should be
                 continue
-            rows = pq.read_table(path, partitioning=None)
+            with open_file(table.io, path) as file:
+                rows = file.read()
             others = rows_of_others(rows, ids)
             if others.num_rows < rows.num_rows:
                 found.gone.append(entry.file_path)
-                found.kept.extend(write_days(tables.store, folder, others, 0))
+                found.kept.extend(write_days(place, DATA, others, 0))
         found.new.extend(new)
     return found
 
 
-def _apart(tables: Tables, folder: str, refs: list[FileRef]) -> list[FileRef]:
+def _apart(table: Table, refs: list[FileRef]) -> list[FileRef]:
     """Files that share no envelope: one that came twice is taken from the first."""
     seen = pa.array([], pa.string())
     result: list[FileRef] = []
     for ref in refs:
-        ids = pc.unique(_ids(ref.path))
+        ids = pc.unique(_ids(table, ref))
         if pc.any(pc.is_in(ids, value_set=seen)).as_py():
-            rows = rows_of_others(pq.read_table(ref.path, partitioning=None), seen)
-            result += write_days(tables.store, folder, rows, 0)
+            with open_file(table.io, ref.path) as file:
+                rows = rows_of_others(file.read(), seen)
+            result += write_days(place_of(table), DATA, rows, 0)
         else:
             result.append(replace(ref, checked=0))
         seen = pa.concat_arrays([seen, ids])
     return result
 
 
-def _ids(path: str) -> pa.Array:
-    column = pq.read_table(path, columns=["envelope_id"], partitioning=None)[0]
-    return column.cast(pa.string()).combine_chunks()
+def _ids(table: Table, ref: FileRef) -> pa.Array:
+    return _column(table, ref, "envelope_id").cast(pa.string()).combine_chunks()
 
 
-def _times(path: str) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-    column = pq.read_table(path, columns=["event_time"], partitioning=None)[0]
+def _times(table: Table, ref: FileRef) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    column = _column(table, ref, "event_time")
     times: np.ndarray[tuple[int], np.dtype[np.int64]] = column.cast(pa.int64()).to_numpy()
     return times
+
+
+def _column(table: Table, ref: FileRef, name: str) -> pa.ChunkedArray:
+    with open_file(table.io, ref.path) as file:
+        return file.read(columns=[name])[0]

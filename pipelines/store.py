@@ -1,4 +1,4 @@
-"""Durable local writes: what is written is complete or absent, also after a power cut."""
+"""Durable writes: what is written is complete or absent, also after a power cut."""
 
 from __future__ import annotations
 
@@ -13,22 +13,56 @@ from pathlib import Path
 from pyiceberg.io import OutputStream
 from pyiceberg.io.pyarrow import PyArrowFile, PyArrowFileIO
 
+from pipelines.address import Address, Folder
 from weighbridge.durable import sync_folder, write_durably
 
 
 class Store:
-    """Files below one folder. Every object is named by its content or has one writer."""
+    """Objects below one folder. Every object is named by its content or has one writer.
 
-    def __init__(self, root: Path) -> None:
-        self.root = root.resolve()
+    Of an address it is an `ObjectStore`. Pickles as its folder.
+
+    Attributes:
+        folder: where they are.
+        root: the same, where it is on this machine.
+    """
+
+    folder: Folder
+    root: Path
+
+    def __new__(cls, root: Folder) -> Store:
+        """The one for folders of this kind."""
+        if isinstance(root, Address):
+            from pipelines.objects import ObjectStore
+
+            return super().__new__(ObjectStore)
+        return super().__new__(cls)
+
+    def __init__(self, root: Folder) -> None:
+        if isinstance(root, Path):
+            self.folder = self.root = root.resolve()
+
+    def __reduce__(self) -> tuple[type[Store], tuple[Folder]]:
+        return Store, (self.folder,)
 
     def write(self, name: str, data: bytes | memoryview) -> None:
         """Write an object; one that exists is replaced, so that its age starts again."""
         write_durably(self.root / name, data)
 
+    def append(self, name: str, data: bytes) -> None:
+        """Add to an object that may be lost or cut short, by one process at a time."""
+        path = self.root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(path, "ab") as stream:
+            stream.write(data)
+
     def path(self, name: str) -> str:
         """Where the object is, for readers of files."""
         return str(self.root / name)
+
+    def scratch(self, name: str) -> Path:
+        """A folder of this machine for what its processes tell each other, and nobody keeps."""
+        return self.root / name
 
     def read(self, name: str) -> bytes:
         """The object's bytes.
@@ -122,4 +156,6 @@ class SyncedFileIO(PyArrowFileIO):
     def new_output(self, location: str) -> PyArrowFile:
         """An output that is on disk once it is closed."""
         scheme, netloc, path = self.parse_location(location, self.properties)
+        if scheme != "file":
+            return super().new_output(location)
         return _SyncedFile(fs=self.fs_by_scheme(scheme, netloc), location=location, path=path)

@@ -38,7 +38,7 @@ class AtWork:
         self._seconds = longest + 2 * GRACE_SECONDS
         self._ticks = 0
         name = f"{os.getpid()}-{id(self):x}"
-        self._path = Path(store.path(f"{_WORDS}/{name}"))
+        self._path = store.scratch(_WORDS) / name
         self._path.parent.mkdir(parents=True, exist_ok=True)
         made = self._path.with_name(f".{name}")
         made.write_bytes(_NOBODY)
@@ -94,7 +94,7 @@ def slot_of(table: str, extractor_version: str) -> bytes:
 def bury(store: Store) -> None:
     """Quarantine what took down processes that could not say so themselves."""
     words: dict[str, list[tuple[Path, bytes]]] = {}
-    for path in Path(store.path(_WORDS)).glob("[!.]*"):
+    for path in store.scratch(_WORDS).glob("[!.]*"):
         with suppress(FileNotFoundError, BlockingIOError), open(path, "rb") as stream:
             flock(stream, LOCK_EX | LOCK_NB)  # or its process lives
             words.setdefault(path.name.partition("-")[0], []).append((path, stream.read()))

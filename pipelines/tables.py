@@ -4,26 +4,37 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 from pyiceberg.catalog import Catalog
-from pyiceberg.catalog.sql import SqlCatalog
 from pyiceberg.exceptions import (
     CommitFailedException,
     NoSuchTableError,
     TableAlreadyExistsError,
 )
+from pyiceberg.io import FileIO, load_file_io
 from pyiceberg.io.pyarrow import schema_to_pyarrow
 from pyiceberg.table import Table
 from pyiceberg.transforms import DayTransform
 
 from extractors import Extractor, Extractors
+from pipelines.address import Folder, is_path
+from pipelines.catalog import CatalogAddress, at_launch, at_work, ensure_namespace
 from pipelines.commit import ATTEMPTS, commit_files, read_ring
 from pipelines.evolution import changes, refusal, taken
-from pipelines.files import FileRef, Written, write_files
+from pipelines.files import (
+    DATA,
+    ORDER,
+    FileRef,
+    Written,
+    first_of_each_row,
+    place_of,
+    write_days,
+    write_files,
+)
 from pipelines.ledger import PLATFORM, SCHEMAS
+from pipelines.objects import refusals
 from pipelines.outbox import Commit, Outbox
 from pipelines.rewrite import replace_rows
 from pipelines.store import Store
@@ -46,33 +57,36 @@ MODEL = "weighbridge.model"
 
 @dataclass
 class Tables:
-    """The Iceberg tables under one home folder. Pickles as the folder; opens its catalog on use."""
+    """The Iceberg tables of a catalog. Pickles as addresses; opens its catalog on use.
 
-    home: Path
+    Args:
+        home: the home folder.
+        address: where the catalog is; by default it is in the home folder.
+    """
+
+    home: Folder
+    address: CatalogAddress = CatalogAddress()
     _catalog: Catalog | None = field(default=None, repr=False, compare=False)
+    _opened: dict[str, FileIO] = field(default_factory=dict, repr=False, compare=False)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_catalog": None, "_opened": {}}
 
     @property
     def catalog(self) -> Catalog:
-        """The catalog `weighbridge`, an SQLite file."""
+        """The catalog `weighbridge`."""
         if self._catalog is None:
-            folder = self.home.resolve() / "tables"
-            folder.mkdir(parents=True, exist_ok=True)
-            self._catalog = SqlCatalog(
-                "weighbridge",
-                uri=f"sqlite:///{folder}/catalog.db?timeout=60",
-                warehouse=f"file://{folder}",
-                **{"py-io-impl": "pipelines.store.SyncedFileIO"},
-            )
+            self._catalog = self.address.open(self.home)
         return self._catalog
 
     @property
     def commits_at_once(self) -> int:
-        """One: a commit is work for this process, and SQLite takes one at a time."""
+        """One: a commit is mostly work for this process, and SQLite takes one at a time."""
         return 1
 
     @property
     def store(self) -> Store:
-        """Where data files and the tables' locks are."""
+        """Where the tables' locks are; and without a catalog elsewhere, their files."""
         return Store(self.home / "tables")
 
     def load(self, name: str) -> Table:
@@ -83,15 +97,16 @@ class Tables:
         """
         for _ in range(5):
             try:
-                return self.catalog.load_table(name)
+                return self._load(name)
             except FileNotFoundError:
                 continue  # its metadata was replaced between the look-up and the read
-        return self.catalog.load_table(name)
+        return self._load(name)
 
     def names(self, namespace: str = MODELS) -> list[str]:
         """Full names of the tables in a namespace, in order."""
-        self.catalog.create_namespace_if_not_exists(namespace)
-        return sorted(".".join(name) for name in self.catalog.list_tables(namespace))
+        with at_launch(self.address), refusals():
+            ensure_namespace(self.catalog, namespace)
+            return sorted(".".join(name) for name in self.catalog.list_tables(namespace))
 
     def prepare(self, extractors: Iterable[Extractor]) -> list[str]:
         """Create and evolve the table of each extractor, and the platform's own.
@@ -100,28 +115,32 @@ class Tables:
             A line for each table that was created or changed.
 
         Raises:
-            ConfigurationError: a row class that its table's rows do not fit, with the remedy.
+            ConfigurationError: a row class that its table's rows do not fit, with the remedy; or a
+                catalog or warehouse that refuses us or is not there.
         """
-        for namespace in (MODELS, PLATFORM):
-            self.catalog.create_namespace_if_not_exists(namespace)
-        lines = [
-            self._prepare(table_of(extractor).name, extractor.shape().schema, extractor)
-            for extractor in sorted(extractors, key=lambda extractor: extractor.table)
-        ]
-        lines += [self._prepare(name, schema) for name, schema in SCHEMAS.items()]
+        with at_launch(self.address), refusals():
+            for namespace in (MODELS, PLATFORM):
+                ensure_namespace(self.catalog, namespace)
+            lines = [
+                self._prepare(table_of(extractor).name, extractor.shape().schema, extractor)
+                for extractor in sorted(extractors, key=lambda extractor: extractor.table)
+            ]
+            lines += [self._prepare(name, schema) for name, schema in SCHEMAS.items()]
         return [line for line in lines if line]
 
     def write_files(self, name: str, rows: pa.Table, max_rows: int | None = None) -> Written:
         """Write the rows of envelopes that the table does not have."""
-        return write_files(self.load(name), self.store, rows, max_rows)
+        with at_work(), refusals():
+            return write_files(self.load(name), rows, max_rows)
 
     def unchecked(self) -> Tables:
         """Each table as it would be created: a place for files, whether or not it is there."""
-        return _EmptyTables(self.home)
+        return _EmptyTables(self.home, self.address)
 
     def commit(self, name: str, files: Iterable[FileRef], outbox: Outbox) -> Commit:
         """Add files to a table once, in one transaction."""
-        return commit_files(self, name, files, outbox)
+        with at_work(), refusals():
+            return commit_files(self, name, files, outbox)
 
     def replace(self, name: str, files: Iterable[FileRef], outbox: Outbox) -> Commit:
         """Put rows in the place of what a table holds of their envelopes."""
@@ -133,11 +152,23 @@ class Tables:
         Raises:
             NoSuchTableError: the table is gone.
         """
-        return set(entries) & set(read_ring(self.load(name)))
+        with at_work(), refusals():
+            return set(entries) & set(read_ring(self.load(name)))
 
-    def open(self, path: str) -> str:
-        """A data file: PyArrow takes its path."""
-        return path
+    def open(self, path: str) -> Any:
+        """A data file; of this machine PyArrow takes the path."""
+        if is_path(path):
+            return path
+        ours = (io for location, io in self._opened.items() if path.startswith(f"{location}/"))
+        io = next(ours, None) or load_file_io(self.catalog.properties, path)
+        with refusals():
+            return io.new_input(path).open()
+
+    def _load(self, name: str) -> Table:
+        table = self.catalog.load_table(name)
+        # A catalog may lend each table credentials of its own, for a time.
+        self._opened[table.location()] = table.io
+        return table
 
     def _prepare(self, name: str, schema: pa.Schema, extractor: Extractor | None = None) -> str:
         try:
@@ -160,8 +191,17 @@ class Tables:
 
 
 class _EmptyTables(Tables):
-    def load(self, name: str) -> Table:
-        return self.catalog.create_table_transaction(name, _ANY_ROWS)._table  # never committed
+    def write_files(self, name: str, rows: pa.Table, max_rows: int | None = None) -> Written:
+        rows, copies = first_of_each_row(rows.sort_by(ORDER))
+        with at_work(), refusals():
+            place = place_of(self._place(name))
+            return Written(list(write_days(place, DATA, rows, 0, max_rows)), copies)
+
+    def _place(self, name: str) -> Table:
+        try:
+            return self.catalog.create_table_transaction(name, _ANY_ROWS)._table  # never committed
+        except TableAlreadyExistsError:  # a REST catalog looks
+            return self.load(name)
 
 
 class RowTable(NamedTuple):

@@ -9,6 +9,7 @@ from pathlib import PurePath
 
 from pyiceberg.table import Table
 
+from pipelines.address import local_path
 from pipelines.files import FileRef, sequence
 
 DAY_MICROS = 86_400_000_000
@@ -71,7 +72,7 @@ def live_files(table: Table) -> Iterator[FileRef]:
             int.from_bytes(bounds[column], "little", signed=True)
             for bounds in (file.lower_bounds, file.upper_bounds)
         )
-        path = file.file_path.removeprefix("file://")
+        path = local_path(file.file_path)
         yield FileRef(path, file.record_count, low, high, checked)
 
 

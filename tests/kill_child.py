@@ -10,11 +10,13 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from pyiceberg.catalog.rest import RestCatalog
 from pyiceberg.catalog.sql import Session, SqlCatalog
 
 from pipelines.arize import Uploader
 from pipelines.cli import main
 from pipelines.main import run
+from pipelines.objects import ObjectStore, TableFiles
 from pipelines.outbox import Outbox
 from pipelines.store import Store
 
@@ -51,12 +53,15 @@ def now_committing(*_: Any) -> bool:
 
 
 wrap(Store, "write", "data file", lambda _, name, data: name.endswith(".parquet"))
+wrap(TableFiles, "write", "data file")
 wrap(Store, "write", "dead letter", lambda _, name, data: name.startswith("failures/"))
 wrap(Store, "write", "mark", lambda _, name, data: "/done/" in name)
+wrap(ObjectStore, "write", "dead letter", lambda _, name, data: name.startswith("failures/"))
 wrap(Outbox, "put", "entry", now_committing)
 # Tables are created before, which must not count.
 wrap(SqlCatalog, "_write_metadata", "metadata", lambda *_: committing)
 wrap(Session, "commit", "catalog", lambda *_: committing)
+wrap(RestCatalog, "commit_table", "catalog", lambda *_: committing)
 wrap(Uploader, "_post", "upload")
 wrap(Outbox, "remove", "acknowledgement", lambda *_: committing)
 if "--dataset" in sys.argv:

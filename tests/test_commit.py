@@ -57,7 +57,7 @@ def rows(ids: Iterable[str], per_envelope: int = 2, at: datetime = NOW) -> pa.Ta
 
 
 def write(tables: Tables, table: pa.Table, **limits: int) -> list[FileRef]:
-    return write_files(tables.load(NAME), tables.store, table, **limits).files
+    return write_files(tables.load(NAME), table, **limits).files
 
 
 def held(tables: Tables) -> list[str]:
@@ -77,7 +77,7 @@ def test_the_same_files_are_committed_once(tables: Tables, tmp_path: Path) -> No
 
 def test_known_envelopes_are_left_out_when_files_are_written(tables: Tables) -> None:
     commit_files(tables, NAME, write(tables, rows(["a", "b"])), Outbox(None))
-    written = write_files(tables.load(NAME), tables.store, rows(["b", "c", "a"]))
+    written = write_files(tables.load(NAME), rows(["b", "c", "a"]))
     assert written.known == 2
     assert [ref.rows for ref in written.files] == [2]
     commit_files(tables, NAME, written.files, Outbox(None))

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import google.cloud.bigquery as bigquery
 import pyarrow as pa
 
 from extractors import Extractor
+from pipelines.address import Folder
 from pipelines.bigquery.access import at_work, bigquery_client
 from pipelines.bigquery.load import is_loaded, job_id_of, load_once
 from pipelines.bigquery.names import Dataset, table_id
@@ -19,7 +19,7 @@ from pipelines.bigquery.quota import check_interval
 from pipelines.bigquery.schema import without_maps
 from pipelines.bigquery.staging import Staging
 from pipelines.commit import token_of
-from pipelines.files import ORDER, FileRef, Written, first_of_each_row, write_days
+from pipelines.files import DATA, ORDER, FileRef, Written, first_of_each_row, write_days
 from pipelines.ledger import SCHEMAS
 from pipelines.outbox import Commit, Outbox
 from pipelines.place import Place
@@ -47,7 +47,7 @@ class BigQueryTables:
         interval: seconds from commit to commit, for runs without end.
     """
 
-    home: Path
+    home: Folder
     dataset: Dataset
     staging: Staging
     interval: float | None = None
@@ -81,7 +81,9 @@ class BigQueryTables:
     def write_files(self, name: str, rows: pa.Table, max_rows: int | None = None) -> Written:
         """Stage the rows, without a look at what the table has: its view shows each once."""
         rows, copies = first_of_each_row(without_maps(rows).sort_by(ORDER))
-        return Written(list(write_days(self.staging, table_id(name), rows, 0, max_rows)), copies)
+        return Written(
+            list(write_days(self.staging, f"{table_id(name)}/{DATA}", rows, 0, max_rows)), copies
+        )
 
     def unchecked(self) -> BigQueryTables:
         """The same: nothing is looked at."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pipelines.commands.terminal import console, errors, quiet_imports
+from pipelines.commands.terminal import console, errors, opened, quiet_imports
 from pipelines.options import PACKAGE
 from pipelines.place import PLACE_PARAMETERS, Place
 
@@ -258,11 +258,5 @@ def _tables(parameters: dict[str, Any], command: str) -> Tables:
             f"`weighbridge {command}` reads Iceberg tables; of tables in BigQuery, query "
             "`deliveries` there, and let Arize import what was never pushed"
         )
-    tables: Any = place.open()
-    home: Path = place.home
-    if not (home / "tables" / "catalog.db").exists():
-        raise click.UsageError(
-            f"{home} holds no tables yet; `weighbridge run --home {home}` makes some"
-        )
-    found: Tables = tables
+    found: Tables = opened(place)
     return found

@@ -8,9 +8,10 @@ import click
 
 from pipelines.commands.terminal import console, quiet_imports
 from pipelines.options import RUN_PARAMETERS, run_defaults, run_options
+from pipelines.place import PLACE_PARAMETERS
 
 _OF_RUN = {
-    *("home", "tables", "dataset", "staging"),
+    *(item.name for item in PLACE_PARAMETERS),
     *("extractors_package", "max_future", "max_envelope_bytes"),
 }
 PARAMETERS: list[click.Parameter] = [

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
+from pipelines.address import Folder
 from pipelines.commands.terminal import console, quiet_imports
-from pipelines.place import HOME
+from pipelines.place import HOME, Place
 
 
 @click.command(params=[HOME])
@@ -19,7 +18,7 @@ from pipelines.place import HOME
     help="Months of traffic; the models learn from the earlier ones.",
 )
 @click.option("--fresh", is_flag=True, help="Forget the home folder of an earlier demo.")
-def demo(home: Path, months: int, fresh: bool) -> None:
+def demo(home: Folder, months: int, fresh: bool) -> None:
     """Send real flights through a model service, the pipeline, tables and Arize's protocol."""
     try:
         with quiet_imports():
@@ -28,5 +27,5 @@ def demo(home: Path, months: int, fresh: bool) -> None:
         raise click.UsageError(
             f"the demo needs {error.name}: pip install 'weighbridge-pipeline[demo]'"
         ) from None
-    if not run_demo(console, home, months, fresh):
+    if not run_demo(console, Place(home=home).local_home("the demo"), months, fresh):
         raise click.exceptions.Exit(1)

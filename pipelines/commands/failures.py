@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import click
 
+from pipelines.address import Folder
 from pipelines.commands.terminal import console, quiet_imports
 from pipelines.moments import SELECTION_PARAMETERS
 from pipelines.options import PACKAGE
-from pipelines.place import HOME
+from pipelines.place import HOME, Place
 from pipelines.selection import Selection
 
 _FROM_PARENT = ("home", "extractors_package", "model", "since", "until")
@@ -21,7 +21,7 @@ _FROM_PARENT = ("home", "extractors_package", "model", "since", "until")
 def failures(
     context: click.Context,
     /,
-    home: Path,
+    home: Folder,
     extractors_package: str,
     model: str,
     since: int | None,
@@ -35,7 +35,8 @@ def failures(
         with quiet_imports():
             from pipelines.replay.failures_text import print_failures
 
-        print_failures(console, home, extractors_package, Selection(model, since, until))
+        here = Place(home=home).local_home("this command")
+        print_failures(console, here, extractors_package, Selection(model, since, until))
 
 
 @failures.command(params=[HOME, PACKAGE])
@@ -52,4 +53,5 @@ def show(context: click.Context, /, group: str, payload: bool, **own: Any) -> No
     default = click.core.ParameterSource.DEFAULT
     given |= {k: v for k, v in own.items() if context.get_parameter_source(k) is not default}
     selection = Selection(given["model"], given["since"], given["until"], group)
-    print_group(console, given["home"], given["extractors_package"], selection, payload)
+    home = Place(home=given["home"]).local_home("this command")
+    print_group(console, home, given["extractors_package"], selection, payload)

@@ -51,7 +51,7 @@ def maintain(
         )
     if retain is not None and retain < DAY:
         raise click.UsageError("--retain: whole days are dropped; give at least 1d")
-    tables = opened(place.home)
+    tables = opened(place)
 
     from pipelines.config.options import load_models
     from pipelines.maintain.command import maintain_tables

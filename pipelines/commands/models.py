@@ -6,9 +6,10 @@ from pathlib import Path
 
 import click
 
+from pipelines.address import Folder
 from pipelines.commands.terminal import console, quiet_imports
 from pipelines.options import PACKAGE
-from pipelines.place import HOME
+from pipelines.place import HOME, Place
 
 
 @click.command(params=[PACKAGE, HOME])
@@ -28,7 +29,7 @@ from pipelines.place import HOME
 def models(
     model: str | None,
     extractors_package: str,
-    home: Path,
+    home: Folder,
     parked: bool,
     check: bool,
     write_golden: bool,
@@ -39,7 +40,7 @@ def models(
         with quiet_imports():
             from pipelines.replay.failures_text import print_parked
 
-        print_parked(console, home)
+        print_parked(console, Place(home=home).local_home("--parked"))
         return
     from pipelines.config.options import load_models
     from pipelines.render import check_golden, print_models

@@ -3,29 +3,33 @@
 from __future__ import annotations
 
 import logging
-from pathlib import Path
 from typing import Any
 
 import click
 from rich.console import Console
 
+from pipelines.place import Place
+
 console = Console(highlight=False)
 errors = Console(stderr=True, highlight=False)
 
 
-def opened(home: Path) -> Any:
-    """The Iceberg tables of a home.
+def opened(place: Place) -> Any:
+    """The Iceberg tables of a place.
 
     Raises:
-        click.UsageError: it has none yet.
+        click.UsageError: there are none.
     """
-    from pipelines.tables import Tables
-
-    if not (home / "tables" / "catalog.db").exists():
-        raise click.UsageError(
-            f"{home} holds no tables yet; `weighbridge run --home {home}` makes some"
-        )
-    return Tables(home)
+    if place.tables != "iceberg":
+        raise click.UsageError("this command shows Iceberg tables; look at BigQuery's with `bq`")
+    tables = place.iceberg()
+    if tables.address.is_file:
+        home = place.local_home("the default catalog")
+        if not (home / "tables" / "catalog.db").exists():
+            raise click.UsageError(
+                f"{home} holds no tables yet; `weighbridge run --home {home}` makes some"
+            )
+    return tables
 
 
 class quiet_imports:

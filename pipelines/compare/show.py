@@ -56,11 +56,12 @@ def _other_side(
     tables = options.open()
     if not isinstance(tables, Tables):
         raise ConfigurationError("compare reads Iceberg tables; or name a revision in --against")
+    home = options.local_home("compare")
     own = table_of(extractor).name
     named = [own] if not against else [against, f"models.{against}"]
     table = next((name for name in named if name in tables.names()), "")
     if table:
-        return lambda now: stored(tables, table, extractor, options.home, now)
+        return lambda now: stored(tables, table, extractor, home, now)
     package = options.extractors_package
     if against and is_revision(package, against):
         key, limits = (extractor.model_id, extractor.kind), _limits(options)

@@ -15,7 +15,8 @@ from pyiceberg.io.pyarrow import ArrowScan, schema_to_pyarrow
 from pyiceberg.table import FileScanTask, Table
 from pyiceberg.table.snapshots import Operation
 
-from pipelines.files import ORDER, folder_of, write_days
+from pipelines.address import location_of
+from pipelines.files import DATA, ORDER, place_of, write_days
 from pipelines.maintain.live import LiveFile
 from pipelines.snapshots import Change, FilesGoneError, add_snapshot
 from pipelines.tables import Tables
@@ -81,8 +82,8 @@ def compact(
     """
     table = tables.load(name)
     rows, duplicates = first_of_each(_read(table, group).sort_by(ORDER))
-    refs = list(write_days(tables.store, folder_of(table, tables.store), rows, checked=0))
-    written = {f"file://{ref.path}" for ref in refs}
+    refs = list(write_days(place_of(table), DATA, rows, checked=0))
+    written = {location_of(ref.path) for ref in refs}
     # Named by their content, new files may be ones that the table has.
     removed = {file.location for file in group} - written
     change = Change(Operation.REPLACE, sorted(written.difference(live)), removed)

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from pyiceberg.manifest import ManifestFile
 from pyiceberg.table import Table
 
-from pipelines.files import FileRef, folder_of, local_path
+from pipelines.address import folder_of, local_path
+from pipelines.files import FileRef
 from pipelines.outbox import Outbox
 from pipelines.store import Store
 from pipelines.tables import Tables
@@ -61,9 +62,8 @@ def sweep(
         unnamed: seconds that a file must have been seen to be unnamed.
         data_age: seconds since a data file was written.
     """
-    store, now = tables.store, time.time()
-    folder = folder_of(tables.load(name), store)
-    found = [item for suffix in _SUFFIXES for item in store.names(folder, suffix)]
+    store, now = Store(folder_of(local_path(tables.load(name).location()))), time.time()
+    found = [item for suffix in _SUFFIXES for item in store.names("", suffix)]
     used = set(kept_paths(tables))
     used |= {local_path(location) for location in named_by(tables.load(name))}
     swept = Swept()

@@ -57,14 +57,15 @@ def replay(options: RunOptions, plan: Plan, display: Display, forked: bool = Fal
     Raises:
         ConfigurationError: as of a run; or another replay of the home is at work.
     """
-    with _only_replay(options.home) as store:
+    home = options.local_home("a replay")
+    with _only_replay(home) as store:
         name = f"{time.time_ns():x}"
         outcomes = {FAILURES: Outcome(), PARKED: Outcome()}
 
         def mark(files: Sequence[InputFile]) -> None:
             came_out = marks.produced(store, name)
             for folder, outcome in outcomes.items():
-                wanted = plan.stored(folder, files, options.home)
+                wanted = plan.stored(folder, files, home)
                 marks.mark_done(store, folder, wanted - came_out)
                 outcome.done += len(wanted - came_out)
                 outcome.same += len(wanted & came_out)

@@ -24,8 +24,9 @@ def run_and_show(console: Console, options: RunOptions, sources: Sources, dry_ru
     """Run the sources again, or say what that would do."""
     extractors = load_extractors(options.extractors_package)
     _check_model(extractors, options)
+    home = options.local_home("a replay")
     with console.status("looking for what is to be run again"):
-        plan = make_plan(options.home, sources, options.selection)
+        plan = make_plan(home, sources, options.selection)
     if not plan.files:
         console.print("nothing to run again")
         return

@@ -14,8 +14,8 @@ from support import Home, micros
 from traffic import DEAD, PARKED, SKIPPED, TABLE, Case, Sent, payload
 
 from pipelines import ledger
+from pipelines.address import local_path
 from pipelines.commit import read_ring
-from pipelines.files import local_path
 from pipelines.outbox import Outbox
 from pipelines.receiver import ArizeReceiver
 from pipelines.tables import Tables
