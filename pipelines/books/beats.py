@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from extractors._registry import MODEL_ID
 from pipelines.books.ids import Numbers
 
 Counts = Counter[tuple[str, str]]
@@ -44,6 +45,7 @@ class Beat:
         return total
 
 
+OTHERS = ""
 NOTHING = Beat(0, 0, False, {})
 """Before the first heartbeat."""
 
@@ -85,7 +87,11 @@ class Beats:
         times = self._times[start:end]
         first, last = np.searchsorted(times, [time, time + 1]) + start
         found = self._rows.slice(first, last - first).to_pylist()
-        models = {row["model_id"]: _counts(row) for row in found if row["model_id"] is not None}
+        models: dict[str, Counts] = {}
+        for row in {row["row_id"]: row for row in found if row["model_id"] is not None}.values():
+            # Whoever calls a service may name models: what cannot be one is not repeated here.
+            name = row["model_id"] if MODEL_ID.fullmatch(row["model_id"]) else OTHERS
+            models.setdefault(name, Counter()).update(_counts(row))
         return Beat(time, found[0]["sequence"] or 0, any(row.get("final") for row in found), models)
 
     def before(self, publisher: str, time: int, count: int = 1) -> Iterator[Beat]:

@@ -42,17 +42,17 @@ def grouped(lines: dict[Key, Counts], by: str) -> dict[Any, Counts]:
 def print_books(console: Console, books: Books, by: str) -> None:
     """What became of what was served; then what nobody counted when it was."""
     if books.lines:
-        table = grid(by, *_NUMBERS, "missing", "newer", numbers=len(_NUMBERS) + 2)
-        groups = grouped(books.lines, by)
+        table = grid(by, *_NUMBERS, "missing", numbers=len(_NUMBERS) + 1)
+        groups, everything = grouped(books.lines, by), sum_of(books.lines.values())
         for name, counts in groups.items():
-            table.add_row(_name(by, name), *_figures(counts), _missing(by, counts), _newer(counts))
+            table.add_row(_name(by, name), *_figures(counts), _missing(by, counts))
         if len(groups) > 1:
-            counts = sum_of(groups.values())
-            cells = (*_figures(counts), f"{missing(counts):,}", _newer(counts))
             table.add_section()
-            table.add_row("all", *cells)
+            table.add_row("all", *_figures(everything), f"{missing(everything):,}")
         console.print(table)
-        _print_causes(console, sum_of(books.lines.values()))
+        if later := total(everything, "later"):
+            console.print(f"newer than the last heartbeats, and here already: {later:,}")
+        _print_causes(console, everything)
     if books.foreign:
         console.print("Without heartbeats (uploads, plain messages): nothing to weigh them against")
         names = [name for name in _NUMBERS if name in ("committed", "parked", "skipped")]
@@ -119,18 +119,20 @@ def print_freshness(console: Console, fresh: dict[str, Fresh]) -> None:
     now = datetime.fromtimestamp(hour * HOUR / 1e6, UTC)
     names = (
         "last event",
-        "event to publish p50, p99",
-        "event to commit p50, p99",
-        f"envelopes {now:%H}-{(now.hour + 1) % 24:02} h UTC",
-        "same hour, 7 days before",
+        "to publish p50",
+        "p99",
+        "to commit p50",
+        "p99",
+        f"{now:%H}-{(now.hour + 1) % 24:02} h UTC",
+        "7 days before",
     )
-    table = grid("table", *names, numbers=5)
+    table = grid("table", *names, numbers=len(names))
     for name, one in fresh.items():
         table.add_row(
             name.partition(".")[2],
-            "-" if one.last_event is None else moment(one.last_event),
-            _delays(one.to_publish),
-            _delays(one.to_commit),
+            "-" if one.last_event is None else moment(one.last_event)[5:16].replace(" ", "\u00a0"),
+            *_delays(one.to_publish),
+            *_delays(one.to_commit),
             f"{one.volume:,}",
             f"{min(one.before):,} to {max(one.before):,}",
         )
@@ -205,21 +207,17 @@ def _missing(by: str, counts: Counts) -> str:
     return "" if by == "hour" else f"{missing(counts):,}"
 
 
-def _newer(counts: Counts) -> str:
-    return f"{total(counts, 'later'):,}"
-
-
 def _name(by: str, name: Any) -> str:
     return moment(name * HOUR)[:16] if by == "hour" else str(name) or "(others)"
 
 
-def _delays(delays: tuple[float, float] | None) -> str:
-    return "-" if delays is None else ", ".join(map(_seconds, delays))
+def _delays(delays: tuple[float, float] | None) -> tuple[str, str]:
+    return ("-", "-") if delays is None else (_seconds(delays[0]), _seconds(delays[1]))
 
 
 def _seconds(seconds: float) -> str:
     for most, unit in ((120, "s"), (7200, "m"), (172_800, "h")):
         if abs(seconds) < most:
             size = {"s": 1, "m": 60, "h": 3600}[unit]
-            return f"{seconds / size:.1f} {unit}"
+            return f"{max(0.0, seconds) / size:.1f} {unit}"
     return f"{seconds / 86400:.1f} d"
