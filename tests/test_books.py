@@ -14,14 +14,14 @@ from pipelines.books.balance import Bookkeeper, total
 from pipelines.books.beats import Beats
 from pipelines.books.differences import State, describe, standings
 from pipelines.books.ids import Publishers, holes
-from pipelines.books.seen import Place, Sightings
+from pipelines.books.seen import Fate, Sightings
 from pipelines.ledger import HEARTBEATS, HEARTBEATS_SCHEMA, heartbeat_rows, record_batch
 from schemas.arrow import TIME
 
 HOUR = 3_600_000_000
 START, END = 480_000 * HOUR, 480_024 * HOUR
 FATES = ("table", "skipped", "dead", "parked", "sampled", "dropped")
-PLACES = dict(zip(FATES, Place))
+PLACES = dict(zip(FATES, Fate))
 
 
 def beats(*said: dict[str, Any]) -> Beats:
@@ -173,7 +173,7 @@ def test_a_message_that_nobody_could_read_counts_for_what_lacks() -> None:
     found = beats(beat("a", ["table"] * 5, START + HOUR))
     publishers = Publishers(["a"])
     sightings = Sightings(publishers, START, END)
-    sightings.add(Place.TABLE, rows(["a-0", "a-1"]), "m")
+    sightings.add(Fate.TABLE, rows(["a-0", "a-1"]), "m")
     for said, left in ((2, 1), (3, 0), (9, 0)):
         whole = {"a": Counter({("dead_letters", "decode"): said})}
         books = Bookkeeper(found, sightings.seen(), ["a"], whole)

@@ -11,15 +11,15 @@ import numpy as np
 
 from pipelines.books.beats import NOTHING, Beat, Beats, Counts
 from pipelines.books.ids import holes
-from pipelines.books.seen import HOUR, Place, Seen
+from pipelines.books.seen import HOUR, Fate, Seen
 
 MICROS = 1_000_000
 LOST, FOUND = ("sampled_out", "dropped"), ("committed", "skipped", "dead_letters", "parked")
 _COLUMN = {
-    Place.TABLE: "committed",
-    Place.SKIPPED: "skipped",
-    Place.DEAD_LETTER: "dead_letters",
-    Place.PARKED: "parked",
+    Fate.TABLE: "committed",
+    Fate.SKIPPED: "skipped",
+    Fate.DEAD_LETTER: "dead_letters",
+    Fate.PARKED: "parked",
 }
 Key = tuple[str, str, int]
 """Publisher, model, and hours since 1970, UTC."""
@@ -126,8 +126,8 @@ class Bookkeeper:
         for model, before in start.models.items():
             models.setdefault(model, Counter()).subtract(before)
         chosen = np.arange(part.start + first, part.start + last)
-        for model, _, place, why, count in self._seen.counted(chosen):
-            models.setdefault(model, Counter())[_COLUMN[place], why] += count
+        for model, _, fate, why, count in self._seen.counted(chosen):
+            models.setdefault(model, Counter())[_COLUMN[fate], why] += count
         whole = self._unread(publisher, sum_of(models.values()))
         models.setdefault("", Counter()).update(whole)
         later = int(self._seen.inside[part][last:].sum())
@@ -221,6 +221,6 @@ class Bookkeeper:
 def _put(
     lines: dict[Key, Counts], publisher: str, seen: Seen, chosen: np.ndarray, column: str = ""
 ) -> None:
-    for model, hour, place, why, count in seen.counted(chosen):
+    for model, hour, fate, why, count in seen.counted(chosen):
         line = lines.setdefault((publisher, model, hour), Counter())
-        line[column or _COLUMN[place], "" if column else why] += count
+        line[column or _COLUMN[fate], "" if column else why] += count

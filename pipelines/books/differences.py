@@ -160,4 +160,4 @@ def since_last(standing: Standing) -> str:
 
 def moment(micros: int) -> str:
     """A time as text, to the second, UTC."""
-    return f"{_EPOCH + timedelta(microseconds=micros):%Y-%m-%d %H:%M:%S}"
+    return f"{_EPOCH + timedelta(microseconds=micros):%Y-%m-%dT%H:%M:%SZ}"

@@ -16,7 +16,7 @@ from pipelines import ledger
 from pipelines.books.balance import Bookkeeper
 from pipelines.books.beats import Beats, Counts
 from pipelines.books.ids import Numbers, Publishers
-from pipelines.books.seen import Place, Sightings, micros
+from pipelines.books.seen import Fate, Sightings, micros
 from pipelines.tables import MODELS, Tables
 
 CLOCKS = timedelta(minutes=10)
@@ -82,7 +82,7 @@ def read_entries(tables: Tables, since: int, until: int) -> Entries:
         found = _read_model(name, tables.load(name), after)
         if found is not None:
             one, ids = found
-            sightings.add(Place.TABLE, ids, one.model)
+            sightings.add(Fate.TABLE, ids, one.model)
             held.append(one)
     whole = _add_others(tables, sightings, after)
     return Entries(beats, Bookkeeper(beats, sightings.seen(), publishers.names, whole), held)
@@ -126,15 +126,15 @@ def _read_model(name: str, table: Table, after: BooleanExpression) -> tuple[Held
 def _add_others(
     tables: Tables, sightings: Sightings, after: BooleanExpression
 ) -> dict[str, Counts]:
-    for place, name, schema, why in (
-        (Place.SKIPPED, ledger.SKIPPED, ledger.SKIPPED_SCHEMA, "reason"),
-        (Place.PARKED, ledger.PARKED, ledger.PARKED_SCHEMA, "reason"),
-        (Place.DEAD_LETTER, ledger.FAILURES, ledger.FAILURES_SCHEMA, "stage"),
+    for fate, name, schema, why in (
+        (Fate.SKIPPED, ledger.SKIPPED, ledger.SKIPPED_SCHEMA, "reason"),
+        (Fate.PARKED, ledger.PARKED, ledger.PARKED_SCHEMA, "reason"),
+        (Fate.DEAD_LETTER, ledger.FAILURES, ledger.FAILURES_SCHEMA, "stage"),
     ):
         more = ("failed_envelope_id", "publisher_id", "envelopes")
         columns = [*IDS, "model_id", *(each for each in (why, *more) if each in schema.names)]
         rows = read(tables, name, after, schema, *columns)
-        if place is Place.DEAD_LETTER:
+        if fate is Fate.DEAD_LETTER:
             whole = pc.is_valid(rows["publisher_id"])
             counted = _whole(rows.filter(whole))
             rows = rows.filter(
@@ -143,7 +143,7 @@ def _add_others(
             rows = rows.drop_columns("envelope_id")
             rows = rows.rename_columns({"failed_envelope_id": "envelope_id"})
         reasons = rows[why] if why in rows.column_names else ""
-        sightings.add(place, rows, rows["model_id"], reasons)
+        sightings.add(fate, rows, rows["model_id"], reasons)
     return counted
 
 

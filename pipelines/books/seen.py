@@ -1,4 +1,4 @@
-"""Where each envelope is: one place a distinct id, however often it was stored."""
+"""What became of each envelope: one fate for each id, however often it was stored."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ import pyarrow.compute as pc
 from pipelines.books.ids import Numbers, Publishers
 
 HOUR = 3_600_000_000
-_SEQUENCE_BITS, _PLACE_BITS = 38, 2
+_SEQUENCE_BITS, _FATE_BITS = 38, 2
 
 
-class Place(IntEnum):
+class Fate(IntEnum):
     """Where an envelope is. If in several places, the first of them counts."""
 
     TABLE = 0
@@ -33,7 +33,7 @@ class Seen:
     Attributes:
         publisher: position among the publishers, -1 for foreign ids.
         number: sequence number.
-        place: a `Place`.
+        fate: a `Fate`.
         model: position in `models`.
         why: position in `whys`.
         hour: of its event, in hours since 1970, UTC.
@@ -44,7 +44,7 @@ class Seen:
 
     publisher: Numbers
     number: Numbers
-    place: Numbers
+    fate: Numbers
     model: Numbers
     why: Numbers
     hour: Numbers
@@ -57,15 +57,15 @@ class Seen:
         ends = np.searchsorted(self.publisher, [publisher, publisher + 1])
         return slice(int(ends[0]), int(ends[1]))
 
-    def counted(self, chosen: Numbers) -> Iterator[tuple[str, int, Place, str, int]]:
-        """Model, hour, place, why, and how many of the chosen positions have all of these."""
-        columns = {n: getattr(self, n)[chosen] for n in ("model", "hour", "place", "why")}
+    def counted(self, chosen: Numbers) -> Iterator[tuple[str, int, Fate, str, int]]:
+        """Model, hour, fate, why, and how many of the chosen positions have all of these."""
+        columns = {n: getattr(self, n)[chosen] for n in ("model", "hour", "fate", "why")}
         groups = pa.table(columns).group_by(list(columns)).aggregate([([], "count_all")])
-        for model, hour, place, why, count in zip(*(groups[n].to_pylist() for n in _GROUPED)):
-            yield self.models[model], hour, Place(place), self.whys[why], count
+        for model, hour, fate, why, count in zip(*(groups[n].to_pylist() for n in _GROUPED)):
+            yield self.models[model], hour, Fate(fate), self.whys[why], count
 
 
-_GROUPED = ("model", "hour", "place", "why", "count_all")
+_GROUPED = ("model", "hour", "fate", "why", "count_all")
 
 
 class Sightings:
@@ -86,7 +86,7 @@ class Sightings:
 
     def add(
         self,
-        place: Place,
+        fate: Fate,
         rows: pa.Table,
         model: str | pa.ChunkedArray,
         why: str | pa.ChunkedArray = "",
@@ -94,7 +94,7 @@ class Sightings:
         """Note envelopes.
 
         Args:
-            place: where they are.
+            fate: where they are.
             rows: `envelope_id`, `event_time` and `ingest_time`; rows of one envelope may repeat.
             model: of all of them, or of each.
             why: likewise.
@@ -115,26 +115,26 @@ class Sightings:
         hour, ingested, models, whys = columns
         inside = (ingested >= self._since) & (ingested < self._until)
         kept = inside | (publisher >= 0)
-        places = np.full(len(ids), int(place), np.int64)
-        part = (publisher, number, places, models, whys, hour, inside.astype(np.int64))
+        fates = np.full(len(ids), int(fate), np.int64)
+        part = (publisher, number, fates, models, whys, hour, inside.astype(np.int64))
         self._parts.append(tuple(column[kept] for column in part))
 
     def seen(self) -> Seen:
-        """One place for each envelope."""
+        """One fate for each envelope."""
         empty: Numbers = np.zeros(0, np.int64)
         columns: list[Numbers] = [np.concatenate([empty, *each]) for each in zip(*self._parts)] or [
             empty
         ] * 7
-        publisher, number, place = columns[:3]
-        bits = ((publisher + 1) << _SEQUENCE_BITS | number) << _PLACE_BITS | place
+        publisher, number, fate = columns[:3]
+        bits = ((publisher + 1) << _SEQUENCE_BITS | number) << _FATE_BITS | fate
         order = np.argsort(bits, kind="stable")
-        keys = bits[order] >> _PLACE_BITS
+        keys = bits[order] >> _FATE_BITS
         first = np.ones(len(keys), bool)
         first[1:] = keys[1:] != keys[:-1]
         chosen = order[first]
-        publisher, number, place, model, why, hour, inside = (each[chosen] for each in columns)
+        publisher, number, fate, model, why, hour, inside = (each[chosen] for each in columns)
         names = list(self._models), list(self._whys)
-        return Seen(publisher, number, place, model, why, hour, inside.astype(bool), *names)
+        return Seen(publisher, number, fate, model, why, hour, inside.astype(bool), *names)
 
 
 def _firsts(ids: pa.Array) -> npt.NDArray[np.bool_]:

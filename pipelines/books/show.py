@@ -115,22 +115,20 @@ def print_freshness(console: Console, fresh: dict[str, Fresh]) -> None:
     """How fresh tables are, and how their last full hour compares."""
     if not fresh:
         return
-    hour = next(iter(fresh.values())).hour
-    now = datetime.fromtimestamp(hour * HOUR / 1e6, UTC)
     names = (
         "last event",
         "to publish p50",
         "p99",
         "to commit p50",
         "p99",
-        f"{now:%H}-{(now.hour + 1) % 24:02} h UTC",
+        "last full hour",
         "7 days before",
     )
     table = grid("table", *names, numbers=len(names))
     for name, one in fresh.items():
         table.add_row(
             name.partition(".")[2],
-            "-" if one.last_event is None else moment(one.last_event)[5:16].replace(" ", "\u00a0"),
+            "-" if one.last_event is None else moment(one.last_event),
             *_delays(one.to_publish),
             *_delays(one.to_commit),
             f"{one.volume:,}",
@@ -208,7 +206,7 @@ def _missing(by: str, counts: Counts) -> str:
 
 
 def _name(by: str, name: Any) -> str:
-    return moment(name * HOUR)[:16] if by == "hour" else str(name) or "(others)"
+    return moment(name * HOUR) if by == "hour" else str(name) or "(others)"
 
 
 def _delays(delays: tuple[float, float] | None) -> tuple[str, str]:
