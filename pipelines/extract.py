@@ -21,8 +21,15 @@ from extractors import Extractor, Extractors
 from extractors._calls import Extracted as Found
 from extractors._registry import MODEL_ID
 from pipelines.decode import Decoded, decode, refusals, unwanted_statuses, whole_dead_letter
-from pipelines.ledger import COSTS, HEARTBEATS, SKIPPED
-from pipelines.ledger import cost_rows, heartbeat_rows, record_batch, skipped_row
+from pipelines.ledger import (
+    COSTS,
+    HEARTBEATS,
+    SKIPPED,
+    cost_rows,
+    heartbeat_rows,
+    record_batch,
+    skipped_row,
+)
 from pipelines.metrics import UNKNOWN, counter
 from pipelines.quarantine import Quarantine
 from pipelines.routes import Held, Ledger, Route, Source, hand_over

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow.parquet as pq
-from pyiceberg.expressions import Or
 from pyiceberg.manifest import ManifestEntryStatus
 from pyiceberg.table import Table
 from pyiceberg.table.snapshots import Operation
@@ -150,8 +149,8 @@ def _quantiles(delays: Numbers) -> tuple[float, float] | None:
 def _volumes(table: Table, hour: int) -> list[int]:
     """Distinct envelopes of events in an hour, and in the same one of the days before."""
     hours = [hour - 24 * day for day in range(DAYS + 1)]
-    wanted = [between("event_time", each * HOUR, (each + 1) * HOUR) for each in hours]
-    rows = table.scan(Or(*wanted), selected_fields=("envelope_id", "event_time")).to_arrow()
+    wanted = [f"({between('event_time', each * HOUR, (each + 1) * HOUR)})" for each in hours]
+    rows = table.scan(" or ".join(wanted), selected_fields=("envelope_id", "event_time")).to_arrow()
     counted = rows.append_column("hour", [micros(rows["event_time"]) // HOUR])
     groups = counted.group_by("hour").aggregate([("envelope_id", "count_distinct")])
     counts = dict(zip(groups["hour"].to_pylist(), groups["envelope_id_count_distinct"].to_pylist()))

@@ -9,7 +9,6 @@ from datetime import UTC, datetime, timedelta
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyiceberg.exceptions import NoSuchTableError
-from pyiceberg.expressions import And, BooleanExpression, GreaterThanOrEqual, LessThan
 from pyiceberg.table import Table
 
 from pipelines import ledger
@@ -88,9 +87,7 @@ def read_entries(tables: Tables, since: int, until: int) -> Entries:
     return Entries(beats, Bookkeeper(beats, sightings.seen(), publishers.names, whole), held)
 
 
-def read(
-    tables: Tables, name: str, wanted: BooleanExpression, schema: pa.Schema, *columns: str
-) -> pa.Table:
+def read(tables: Tables, name: str, wanted: str, schema: pa.Schema, *columns: str) -> pa.Table:
     """Rows of a platform table, in its present schema; none if it is not there yet."""
     names = columns or tuple(schema.names)
     empty = pa.schema([schema.field(column) for column in names]).empty_table()
@@ -106,7 +103,7 @@ def read(
     return rows.select(list(names))
 
 
-def _read_model(name: str, table: Table, after: BooleanExpression) -> tuple[Held, pa.Table] | None:
+def _read_model(name: str, table: Table, after: str) -> tuple[Held, pa.Table] | None:
     if table.current_snapshot() is None:
         return None
     first = table.scan(limit=1, selected_fields=("model_id",)).to_arrow()
@@ -123,9 +120,7 @@ def _read_model(name: str, table: Table, after: BooleanExpression) -> tuple[Held
     return Held(name, model, ids.num_rows, int(size * share), last, ingested - events), ids
 
 
-def _add_others(
-    tables: Tables, sightings: Sightings, after: BooleanExpression
-) -> dict[str, Counts]:
+def _add_others(tables: Tables, sightings: Sightings, after: str) -> dict[str, Counts]:
     for fate, name, schema, why in (
         (Fate.SKIPPED, ledger.SKIPPED, ledger.SKIPPED_SCHEMA, "reason"),
         (Fate.PARKED, ledger.PARKED, ledger.PARKED_SCHEMA, "reason"),
@@ -157,17 +152,13 @@ def _whole(rows: pa.Table) -> dict[str, Counts]:
     return found
 
 
-def between(column: str, start: int, end: int) -> BooleanExpression:
-    """Rows whose time is in a range. Microseconds since 1970, UTC."""
-    return And(_least(column, start), LessThan(column, value=_text(end)))
+def between(column: str, start: int, end: int) -> str:
+    """Rows whose time is in a range, as scans take it. Microseconds since 1970, UTC."""
+    return f"{column} >= '{_text(start)}' and {column} < '{_text(end)}'"
 
 
-def _from(time: int, slack: timedelta) -> BooleanExpression:
-    return _least("ingest_time", time - slack // timedelta(microseconds=1))
-
-
-def _least(column: str, time: int) -> BooleanExpression:
-    return GreaterThanOrEqual(column, value=_text(time))
+def _from(time: int, slack: timedelta) -> str:
+    return f"ingest_time >= '{_text(time - slack // timedelta(microseconds=1))}'"
 
 
 def _text(time: int) -> str:
