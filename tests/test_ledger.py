@@ -92,7 +92,7 @@ def test_each_envelope_is_accounted_for(home: Home, capsys: pytest.CaptureFixtur
     [publisher] = found["publishers"]
     assert (publisher["state"], publisher["missing"]) == ("closed", 0)
     assert found["costs"][""]["cpu_us"] > 0
-    assert found["costs"][""]["envelopes"] == 8
+    assert found["costs"][""]["envelopes"] == 7
     assert ledger(home, capsys, "--check") == (0, "balances: 1 publisher, 12 envelopes served")
 
 
