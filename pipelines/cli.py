@@ -15,6 +15,7 @@ from pipelines.commands.compare import compare
 from pipelines.commands.config import config
 from pipelines.commands.demo import demo
 from pipelines.commands.failures import failures
+from pipelines.commands.ledger import ledger
 from pipelines.commands.models import models
 from pipelines.commands.replay import replay
 from pipelines.commands.run import run
@@ -33,7 +34,7 @@ def cli() -> None:
     """
 
 
-for _command in (run, failures, replay, compare, models, tables, arize, actuals, config):
+for _command in (run, failures, replay, compare, ledger, models, tables, arize, actuals, config):
     cli.add_command(_command)
 add_to(cli)
 cli.add_command(demo)  # takes nothing from a file: it must not write where traffic goes

@@ -6,7 +6,7 @@ import gc
 from collections.abc import Generator, Iterator, Sequence
 from itertools import compress, islice
 from operator import attrgetter
-from time import perf_counter
+from time import perf_counter, thread_time_ns, time_ns
 from typing import Any, NamedTuple, Protocol
 
 import apache_beam as beam
@@ -21,7 +21,15 @@ from extractors._calls import Extracted as Found
 from extractors._registry import MODEL_ID
 from pipelines.address import Folder
 from pipelines.decode import Decoded, decode, refusals, unwanted_statuses, whole_dead_letter
-from pipelines.ledger import HEARTBEATS, SKIPPED, heartbeat_rows, record_batch, skipped_row
+from pipelines.ledger import (
+    COSTS,
+    HEARTBEATS,
+    SKIPPED,
+    cost_rows,
+    heartbeat_rows,
+    record_batch,
+    skipped_row,
+)
 from pipelines.metrics import UNKNOWN, counter
 from pipelines.quarantine import Quarantine
 from pipelines.routes import Held, Ledger, Route, Source, hand_over
@@ -126,7 +134,8 @@ class _ExtractRowsFn(beam.DoFn):
 
     def setup(self) -> None:
         self._routes: dict[tuple[str, str], Route] = {}
-        self._skipped, self._heartbeats = Ledger(SKIPPED), Ledger(HEARTBEATS)
+        names = SKIPPED, HEARTBEATS, COSTS
+        self._skipped, self._heartbeats, self._costs = self._ledgers = tuple(map(Ledger, names))
         store = Store(self._home)
         bury(store)
         self._quarantine = Quarantine(store, self._judging)
@@ -152,7 +161,8 @@ class _ExtractRowsFn(beam.DoFn):
             decoded = decode(message, self._max_envelope_bytes)
             if isinstance(decoded, dict):
                 counter(UNKNOWN, "heartbeats_received").inc()
-                self._heartbeats.rows += heartbeat_rows(decoded, message.publish_time)
+                final = message.attributes.get("final") == "true"
+                self._heartbeats.rows += heartbeat_rows(decoded, message.publish_time, final)
                 return
             if not MODEL_ID.fullmatch(decoded.model_id):
                 raise RouteError("attribute model_id is not 1 to 63 of a-z, 0-9, - and _")
@@ -198,15 +208,18 @@ class _ExtractRowsFn(beam.DoFn):
         ward, done = route.ward, 0
         route.pending += decoded.bytes
         self._pending += decoded.bytes
+        route.spent.message_bytes += len(decoded.message.data)
         self._at_work.enter(route.slot)
         while done < len(wanted):
             room = ward.admitted()
             if room == 0:
                 yield self._parked(decoded, route, wanted[done:])
                 break
-            began = perf_counter()
+            began, cpu = perf_counter(), thread_time_ns()
             found = route.calls.extract(envelopes if room is None else islice(envelopes, room))
             seconds = perf_counter() - began
+            route.spent.cpu_ns += thread_time_ns() - cpu
+            route.spent.envelopes += found.calls
             yield from self._take(decoded, wanted[done : done + found.calls], found, route)
             done += found.calls
             if room is not None or any(len(buffer.rows) >= FLUSH_ROWS for buffer in route.buffers):
@@ -267,7 +280,9 @@ class _ExtractRowsFn(beam.DoFn):
         for buffer in route.buffers:
             if not buffer.rows:
                 continue
+            cpu = thread_time_ns()
             flushed = self._checked(buffer)
+            route.spent.cpu_ns += thread_time_ns() - cpu
             for source, error in flushed.refused:
                 yield self._dead_letter(source, route.extractor, error)
             route.ward.refused(len(flushed.refused))
@@ -307,7 +322,9 @@ class _ExtractRowsFn(beam.DoFn):
             if route.ward.judging:
                 route.ward.judge(True)
                 route.ward.save()
-        for ledger in (self._skipped, self._heartbeats):
+        spent = [route.spent.taken() for route in self._routes.values() if route.spent.envelopes]
+        self._costs.rows += cost_rows(time_ns() // 1000, spent)
+        for ledger in self._ledgers:
             if ledger.rows:
                 yield from self._note(ledger)
         for held in self._holding():
@@ -318,7 +335,7 @@ class _ExtractRowsFn(beam.DoFn):
         return [source.held for source in self._sources()]
 
     def _sources(self) -> list[Route | Ledger]:
-        return [*self._routes.values(), self._skipped, self._heartbeats]
+        return [*self._routes.values(), *self._ledgers]
 
     def _emitted(self, held: Held) -> Iterator[Any]:
         batches, self._held = held.batches, self._held - held.bytes

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
+from uuid import uuid4
 
 import pyarrow as pa
 
@@ -11,8 +12,9 @@ from pipelines.decode import MAX_TIME, MIN_TIME, Decoded
 from schemas.arrow import TIME
 
 PLATFORM = "weighbridge"
-DELIVERIES, SKIPPED, HEARTBEATS, FAILURES, PARKED = (
-    f"{PLATFORM}.{name}" for name in ("deliveries", "skipped", "heartbeats", "failures", "parked")
+DELIVERIES, SKIPPED, HEARTBEATS, FAILURES, PARKED, COSTS = (
+    f"{PLATFORM}.{name}"
+    for name in ("deliveries", "skipped", "heartbeats", "failures", "parked", "costs")
 )
 
 
@@ -80,6 +82,7 @@ HEARTBEATS_SCHEMA = pa.schema(
         _field("dropped", pa.map_(pa.string(), pa.int64()), "by cause"),
         _field("spooled", pa.int64(), "in the spool at that moment"),
         _field("published", pa.int64()),
+        _field("final", pa.bool_(), "the publisher closed, and captures nothing more"),
     ]
 )
 FAILURES_SCHEMA = pa.schema(
@@ -99,6 +102,10 @@ FAILURES_SCHEMA = pa.schema(
         _field("message", pa.string(), "what was wrong and where, without input values"),
         _field("fingerprint", pa.string(), "the same cause of the same model has the same one"),
         _field("extractor_version", pa.string()),
+        _field(
+            "publisher_id", pa.string(), "of a message of envelopes that could not be taken apart"
+        ),
+        _field("envelopes", pa.int64(), "in it: 1, or what such a message says of itself"),
         _field("first", pa.string(), "the first dead letter of an envelope that failed again"),
         _field("file", pa.string(), "below the home; it holds the original bytes"),
         _field("position", pa.int64(), "of the message in the file, from 0"),
@@ -117,12 +124,29 @@ PARKED_SCHEMA = pa.schema(
         _field("position", pa.int64(), "of the message in the file, from 0"),
     ]
 )
+COSTS_SCHEMA = pa.schema(
+    [
+        _field("envelope_id", pa.string(), "32 hex digits, of what one worker extracted at a time"),
+        _field("row_id", pa.string(), "<envelope_id>:<index>, one for each model and kind"),
+        _field("event_time", TIME, "when it was extracted"),
+        _field("ingest_time", TIME, "the same"),
+        _field("model_id", pa.string()),
+        _field("kind", pa.string(), "prediction | actual"),
+        _field("extractor_version", pa.string()),
+        _field("envelopes", pa.int64(), "extracted, also those that were known or failed"),
+        _field("message_bytes", pa.int64(), "of their messages, as they were received"),
+        _field(
+            "cpu_us", pa.int64(), "microseconds of CPU in the extractor and in checking its rows"
+        ),
+    ]
+)
 SCHEMAS = {
     DELIVERIES: DELIVERIES_SCHEMA,
     SKIPPED: SKIPPED_SCHEMA,
     HEARTBEATS: HEARTBEATS_SCHEMA,
     FAILURES: FAILURES_SCHEMA,
     PARKED: PARKED_SCHEMA,
+    COSTS: COSTS_SCHEMA,
 }
 
 
@@ -145,14 +169,14 @@ def skipped_row(decoded: Decoded, position: int, reason: str) -> tuple[Any, ...]
 
 
 def heartbeat_rows(
-    heartbeat: Mapping[str, Any], published: int | None
+    heartbeat: Mapping[str, Any], published: int | None, final: bool = False
 ) -> Iterator[tuple[Any, ...]]:
     """Rows of `heartbeats`, one for each model that the publisher has served."""
     time, publisher = heartbeat["time"], heartbeat["publisher_id"]
     key = f"{publisher}@{time}"
     head = (time, time if published is None else published, publisher, heartbeat["sequence"])
     if not heartbeat["models"]:
-        yield (key, f"{key}:0", *head, *[None] * 6)
+        yield (key, f"{key}:0", *head, *[None] * 6, final)
     for index, model in enumerate(heartbeat["models"]):
         yield (
             key,
@@ -164,7 +188,22 @@ def heartbeat_rows(
             sorted(model["dropped"].items()),
             model["spooled"],
             model["published"],
+            final,
         )
+
+
+def cost_rows(
+    moment: int, spent: Iterable[tuple[str, str, str, int, int, int]]
+) -> Iterator[tuple[Any, ...]]:
+    """Rows of `costs`.
+
+    Args:
+        moment: microseconds since 1970, UTC.
+        spent: model id, kind, extractor version, envelopes, bytes of messages, nanoseconds of CPU.
+    """
+    key = uuid4().hex
+    for index, (*about, envelopes, size, nanos) in enumerate(spent):
+        yield (key, f"{key}:{index}", moment, moment, *about, envelopes, size, nanos // 1000)
 
 
 def record_batch(table: str, rows: list[tuple[Any, ...]]) -> pa.RecordBatch:

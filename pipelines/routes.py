@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import repeat
 from typing import Any, TypeAlias
 
@@ -34,12 +35,36 @@ class Held:
         self.bytes = 0
 
 
+@dataclass(slots=True)
+class Spent:
+    """What one extractor has cost.
+
+    Attributes:
+        envelopes: given to it.
+        message_bytes: of their messages, as they were received.
+        cpu_ns: nanoseconds of CPU of this thread, in its calls and in checking its rows.
+    """
+
+    extractor: Extractor
+    envelopes: int = 0
+    message_bytes: int = 0
+    cpu_ns: int = 0
+
+    def taken(self) -> tuple[str, str, str, int, int, int]:
+        """What `cost_rows` takes; from now on it counts anew."""
+        one = self.extractor
+        counts = self.envelopes, self.message_bytes, self.cpu_ns
+        self.envelopes = self.message_bytes = self.cpu_ns = 0
+        return (one.model_id, one.kind, one.version, *counts)
+
+
 class Route:
     """One extractor at work: its calls, and its rows.
 
     Attributes:
         buffers: rows of the row class, and dicts, that are not checked yet.
         pending: payload bytes of the messages that these rows came from, at most.
+        spent: what it has cost since `cost_rows` was told.
         held: rows that are checked.
     """
 
@@ -53,6 +78,7 @@ class Route:
         self.unchecked: RowBuffer[Source] = RowBuffer(shape, False, most)
         self.buffers = (self.checked, self.unchecked)
         self.pending = 0
+        self.spent = Spent(extractor)
         self.held = Held(table_of(extractor))
 
     def clear(self) -> None:
@@ -60,6 +86,7 @@ class Route:
         for buffer in self.buffers:
             buffer.clear()
         self.pending = 0
+        self.spent = Spent(self.extractor)
         self.held.clear()
 
 

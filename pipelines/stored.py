@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeAlias
 
@@ -12,10 +13,12 @@ from pipelines.identity import identity
 from schemas import RecordError
 from weighbridge.archive import Message
 from weighbridge.plain import parse_rfc3339
+from weighbridge.wire import BATCH_CONTENT, HEARTBEAT_CONTENT
 
 FAILURES, PARKED = "failures", "parked"
 """Folders of a home, and short names of the tables that say what is in them."""
 _NO_LIMIT = 1 << 62
+_COUNT = re.compile("[0-9]{1,6}")
 Describe: TypeAlias = Callable[[Message, str, int], Iterator[tuple[Any, ...]]]
 """Rows of a message that stands in a file at a position."""
 
@@ -37,10 +40,22 @@ def failure_rows(letter: Message, file: str, position: int) -> Iterator[tuple[An
         found.get("failure_message"),
         found.get("failure_fingerprint"),
         found.get("failure_extractor_version"),
+        *_contents(letter),
         found.get("failure_first"),
         file,
         position,
     )
+
+
+def _contents(letter: Message) -> tuple[str | None, int]:
+    """Whose message could not be taken apart, and how many envelopes it says that it holds."""
+    found = letter.attributes
+    if found.get("content") == HEARTBEAT_CONTENT:
+        return None, 0
+    if "envelope_id" in found or found.get("content") != BATCH_CONTENT:
+        return None, 1
+    count = found.get("envelope_count", "")
+    return found.get("publisher_id"), int(count) if _COUNT.fullmatch(count) else 1
 
 
 def parked_rows(message: Message, file: str, position: int) -> Iterator[tuple[Any, ...]]:

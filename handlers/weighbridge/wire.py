@@ -93,8 +93,13 @@ def unpack_heartbeat(attributes: dict[str, str], data: bytes) -> dict[str, Any]:
     return heartbeat
 
 
-def pack_heartbeat(heartbeat: dict[str, Any]) -> tuple[dict[str, str], bytes]:
-    """The inverse of `unpack_heartbeat`: attributes and data of a message."""
+def pack_heartbeat(heartbeat: dict[str, Any], final: bool = False) -> tuple[dict[str, str], bytes]:
+    """The inverse of `unpack_heartbeat`: attributes and data of a message.
+
+    Args:
+        heartbeat: the counts.
+        final: whether its publisher captures nothing more, and holds nothing in memory.
+    """
     out = io.BytesIO()
     fastavro.schemaless_writer(out, _HEARTBEAT, heartbeat)
     attributes = {
@@ -102,6 +107,8 @@ def pack_heartbeat(heartbeat: dict[str, Any]) -> tuple[dict[str, str], bytes]:
         "encoding": "avro",
         "publisher_id": heartbeat["publisher_id"],
     }
+    if final:
+        attributes["final"] = "true"
     return attributes, out.getvalue()
 
 

@@ -116,7 +116,7 @@ class Worker:
             try:
                 delivery.take_back()
                 if not delivery.idle and delivery.spool() and self._beat_seconds:
-                    self._beat(delivery)
+                    self._beat(delivery, final=True)
                     delivery.spool()
             except Exception as error:  # what is left must be counted all the same
                 log_once("handle", error)
@@ -147,7 +147,7 @@ class Worker:
                 if self._said_goodbye:
                     return True
                 self._said_goodbye = True
-                self._beat(delivery)
+                self._beat(delivery, final=True)
         except Exception as error:  # of a full disk, of memory, of what nobody thought of
             log_once("handle", error)
         return closing and time.monotonic() >= self._give_up_at
@@ -214,6 +214,6 @@ class Worker:
         self._counts.known(captured[MODEL]).lost["encode"] += 1
         self._taken += captured[SIZE]
 
-    def _beat(self, delivery: Delivery) -> None:
+    def _beat(self, delivery: Delivery, final: bool = False) -> None:
         counts = self._counts.heartbeat(self._publisher_id, self._unused_ids())
-        delivery.beat(pack_heartbeat(counts))
+        delivery.beat(pack_heartbeat(counts, final))

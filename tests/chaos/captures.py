@@ -32,6 +32,11 @@ def told(publisher: EnvelopePublisher) -> dict[str, Any]:
     return {"stats": publisher.stats(), **memory}
 
 
+def quote(random: Random) -> tuple[bytes, bytes]:
+    request = {"id": f"q{random.randrange(10**9)}", "kilometres": random.randrange(1000)}
+    return json.dumps(request).encode(), json.dumps({"price": random.uniform(1, 500)}).encode()
+
+
 def main(topic: str, spool: str, arguments: dict[str, Any]) -> None:
     random = Random(arguments.pop("seed"))
     models, size = arguments.pop("models"), arguments.pop("size")
@@ -53,7 +58,10 @@ def main(topic: str, spool: str, arguments: dict[str, Any]) -> None:
             due += 1 / rate
             model = random.choice(models)
             body = random.randbytes(random.randrange(2 * size))
-            os.write(1, f"{model} {publisher.capture(model, body, body[:9])}\n".encode())
+            answer = body[:9]
+            if model == "quotes" and random.random() < 0.9:  # a good one, else a dead letter
+                body, answer = quote(random)
+            os.write(1, f"{model} {publisher.capture(model, body, answer)}\n".encode())
 
 
 if __name__ == "__main__":

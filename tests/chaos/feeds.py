@@ -42,7 +42,7 @@ class Topic:
 
     def __init__(self, emulator: Emulator, name: str) -> None:
         self._publisher = emulator.publisher
-        self._topic = f"projects/test/topics/{name}"
+        self.topic = self._topic = f"projects/test/topics/{name}"
         self.subscription = f"projects/test/subscriptions/{name}"
         emulator.publisher.create_topic(name=self._topic, timeout=10)
         emulator.subscriber.create_subscription(

@@ -50,6 +50,10 @@ class Followed:
         self._keys["PUBSUB_EMULATOR_HOST"] = host
         self._starts = 0
 
+    def keep_logs(self, folder: Path) -> None:
+        """Keep logs elsewhere than beside the home."""
+        self._logs = folder
+
     def start(self, *more: str, death: Death | None = None) -> Life:
         """Start a follower."""
         self._starts += 1

@@ -1,0 +1,174 @@
+"""What belongs to the books and needs no counting of ids: pushes, costs, freshness and volume."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyarrow.parquet as pq
+from pyiceberg.manifest import ManifestEntryStatus
+from pyiceberg.table import Table
+from pyiceberg.table.snapshots import Operation
+
+from extractors import Extractors
+from pipelines import ledger
+from pipelines.books.ids import Numbers
+from pipelines.books.read import Held, between, read
+from pipelines.books.seen import HOUR, micros
+from pipelines.outbox import Outbox
+from pipelines.tables import Tables
+
+DAYS = 7
+"""So many days back the same hour is compared."""
+MOST_COMMITS = 30
+
+
+@dataclass
+class Pushed:
+    """Rows of a model on their way to Arize.
+
+    Attributes:
+        outcomes: rows of uploads of a time: delivered, refused, undelivered.
+        waiting: rows in the outbox now.
+    """
+
+    outcomes: Counter[str] = field(default_factory=Counter)
+    waiting: int = 0
+
+
+@dataclass
+class Cost:
+    """What an owner's models have cost in a time.
+
+    Attributes:
+        models: their ids.
+        envelopes: extracted, each time that they were.
+        message_bytes: as they were received.
+        rows: in tables.
+        bytes: of their data files.
+        cpu_us: microseconds of CPU in extractors and in checking their rows.
+    """
+
+    models: set[str] = field(default_factory=set)
+    envelopes: int = 0
+    message_bytes: int = 0
+    rows: int = 0
+    bytes: int = 0
+    cpu_us: int = 0
+
+
+@dataclass(frozen=True)
+class Fresh:
+    """How fresh a table is. Delays in seconds: the median, and what 99 of 100 keep.
+
+    Attributes:
+        last_event: microseconds since 1970, UTC.
+        to_publish: from event to publish time, of rows published in the time.
+        to_commit: from event to commit, of rows of the last commits that the table still knows.
+        hour: the last full hour, in hours since 1970.
+        volume: envelopes of events in that hour.
+        before: the same of each of the days before, the latest first.
+    """
+
+    last_event: int | None
+    to_publish: tuple[float, float] | None
+    to_commit: tuple[float, float] | None
+    hour: int
+    volume: int
+    before: list[int]
+
+
+def pushed(tables: Tables, held: Iterable[Held], since: int, until: int) -> dict[str, Pushed]:
+    """What became of rows that go to Arize, by model."""
+    columns = ("model_id", "outcome", "rows")
+    found: dict[str, Pushed] = {}
+    wanted = between("event_time", since, until)
+    rows = read(tables, ledger.DELIVERIES, wanted, ledger.DELIVERIES_SCHEMA, *columns)
+    for row in rows.group_by(["model_id", "outcome"]).aggregate([("rows", "sum")]).to_pylist():
+        one = found.setdefault(row["model_id"], Pushed())
+        one.outcomes[row["outcome"]] += row["rows_sum"] or 0
+    models = {one.table: one.model for one in held}
+    outbox = Outbox(tables.home)
+    for entry in sorted(outbox.entries()):
+        table, files = outbox.read(entry)
+        if table in models and tables.committed(table, [entry]):
+            waiting = sum(ref.rows for ref in files)
+            found.setdefault(models[table], Pushed()).waiting += waiting
+    return found
+
+
+def costs(
+    tables: Tables, held: Iterable[Held], extractors: Extractors, since: int, until: int
+) -> dict[str, Cost]:
+    """What was spent, by owner ("": nobody is named)."""
+    owners = {model: one.settings.owner for (model, _), one in extractors.items()}
+    found: dict[str, Cost] = {}
+    wanted = between("event_time", since, until)
+    numbers = ("envelopes", "message_bytes", "cpu_us")
+    rows = read(tables, ledger.COSTS, wanted, ledger.COSTS_SCHEMA, "model_id", *numbers)
+    sums = rows.group_by(["model_id"]).aggregate([(name, "sum") for name in numbers])
+    for row in sums.to_pylist():
+        one = found.setdefault(owners.get(row["model_id"], ""), Cost())
+        one.models.add(row["model_id"])
+        one.envelopes += row["envelopes_sum"]
+        one.message_bytes += row["message_bytes_sum"]
+        one.cpu_us += row["cpu_us_sum"]
+    for item in held:
+        one = found.setdefault(owners.get(item.model, ""), Cost())
+        one.models.add(item.model)
+        one.rows += item.rows
+        one.bytes += item.bytes
+    return found
+
+
+def freshness(tables: Tables, held: Iterable[Held], until: int) -> dict[str, Fresh]:
+    """How fresh each table is, by its full name."""
+    hour = until // HOUR - 1
+    found = {}
+    for one in held:
+        table = tables.load(one.table)
+        volume, *before = _volumes(table, hour)
+        to_commit = _quantiles(np.concatenate([_NONE, *_commit_delays(table)]))
+        delays = _quantiles(one.delays)
+        found[one.table] = Fresh(one.last_event, delays, to_commit, hour, volume, before)
+    return found
+
+
+_NONE: Numbers = np.zeros(0, np.int64)
+
+
+def _quantiles(delays: Numbers) -> tuple[float, float] | None:
+    if not len(delays):
+        return None
+    median, most = np.quantile(delays, (0.5, 0.99)) / 1e6
+    return float(median), float(most)
+
+
+def _volumes(table: Table, hour: int) -> list[int]:
+    """Distinct envelopes of events in an hour, and in the same one of the days before."""
+    hours = [hour - 24 * day for day in range(DAYS + 1)]
+    wanted = [f"({between('event_time', each * HOUR, (each + 1) * HOUR)})" for each in hours]
+    rows = table.scan(" or ".join(wanted), selected_fields=("envelope_id", "event_time")).to_arrow()
+    counted = rows.append_column("hour", [micros(rows["event_time"]) // HOUR])
+    groups = counted.group_by("hour").aggregate([("envelope_id", "count_distinct")])
+    counts = dict(zip(groups["hour"].to_pylist(), groups["envelope_id_count_distinct"].to_pylist()))
+    return [counts.get(each, 0) for each in hours]
+
+
+def _commit_delays(table: Table) -> Iterator[Numbers]:
+    """Microseconds from event to commit of rows of the last commits; not of files written anew."""
+    commits = {
+        snapshot.snapshot_id: snapshot.timestamp_ms * 1000
+        for snapshot in table.metadata.snapshots[-MOST_COMMITS:]
+        if snapshot.summary is None or snapshot.summary.operation is Operation.APPEND
+    }
+    current = table.current_snapshot()
+    for manifest in current.manifests(table.io) if current else []:
+        for entry in manifest.fetch_manifest_entry(table.io):
+            moment = commits.get(entry.snapshot_id or -1)
+            if moment is not None and entry.status is not ManifestEntryStatus.DELETED:
+                with table.io.new_input(entry.data_file.file_path).open() as stream:
+                    rows = pq.read_table(stream, columns=["event_time"])
+                yield moment - micros(rows["event_time"])
