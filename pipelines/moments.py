@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 import time
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import click
 
 from weighbridge.plain import parse_rfc3339
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _AGO = re.compile(r"(\d+(?:\.\d+)?)(m|h|d)")
 _SECONDS = {"m": 60.0, "h": 3600.0, "d": 86400.0}
 
@@ -41,6 +42,11 @@ class Moment(click.ParamType[int, str]):
                 param,
                 context,
             )
+
+
+def as_time(micros: int | None) -> datetime | None:
+    """The time that a `Moment` is, if there is one."""
+    return None if micros is None else _EPOCH + timedelta(microseconds=micros)
 
 
 SELECTION_PARAMETERS: list[click.Parameter] = [

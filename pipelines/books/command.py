@@ -14,6 +14,7 @@ from pipelines.books.balance import Books, Key, missing, total
 from pipelines.books.beats import Counts
 from pipelines.books.differences import Standing, standings
 from pipelines.books.read import read_entries
+from pipelines.commands.terminal import opened
 from pipelines.place import Place
 from pipelines.tables import Tables
 
@@ -103,15 +104,11 @@ def print_check(console: Console, answer: Answer) -> None:
 
 
 def _tables(place: Place) -> Tables:
-    tables = place.open()
-    if not isinstance(tables, Tables):
+    if place.tables != "iceberg":
         raise click.UsageError(
             "the ledger reads Iceberg tables; docs/ledger.md has the query for tables in BigQuery"
         )
-    if not (place.home / "tables" / "catalog.db").exists():
-        raise click.UsageError(
-            f"{place.home} holds no tables yet; `weighbridge run --home {place.home}` makes some"
-        )
+    tables: Tables = opened(place)
     return tables
 
 

@@ -9,8 +9,9 @@ import click
 
 from pipelines.commands.terminal import console, quiet_imports
 from pipelines.moments import Moment
-from pipelines.options import PACKAGE, Duration
+from pipelines.options import PACKAGE
 from pipelines.place import PLACE_PARAMETERS, Place
+from pipelines.units import Duration
 
 UNBALANCED = 3
 """Exit status of `--check` when envelopes are missing."""

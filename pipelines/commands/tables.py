@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Any
 
 import click
 
 from pipelines.commands.maintain import maintain
-from pipelines.commands.moments import Moment
 from pipelines.commands.terminal import console, opened
+from pipelines.moments import Moment, as_time
 from pipelines.options import PACKAGE
 from pipelines.place import PLACE_PARAMETERS, Place
 
@@ -37,14 +36,19 @@ def show(model: str, actuals: bool, rows: int, **parameters: Any) -> None:
 
 @tables.command(params=[*PLACE_PARAMETERS])
 @click.argument("model")
-@click.option("--since", type=Moment(), help="Actuals of this day or time, and later.")
-@click.option("--until", type=Moment(), help="Actuals before this day or time.")
-def labels(model: str, since: datetime | None, until: datetime | None, **parameters: Any) -> None:
+@click.option(
+    "--since",
+    type=Moment(),
+    help="Actuals since: 2026-11-24, 2026-11-24T06:00:00Z, or 6h, 2d for as long ago.",
+)
+@click.option("--until", type=Moment(), help="Actuals before; times as of --since.")
+def labels(model: str, since: int | None, until: int | None, **parameters: Any) -> None:
     """Count the labels of a model: with a prediction, without one, too early, corrected."""
     from pipelines.joined import count_labels
     from pipelines.render import print_labels
 
-    found = count_labels(opened(Place.of(parameters)), model, since=since, until=until)
+    tables = opened(Place.of(parameters))
+    found = count_labels(tables, model, since=as_time(since), until=as_time(until))
     print_labels(console, found)
 
 
