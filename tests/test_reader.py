@@ -298,7 +298,7 @@ def test_the_command_prints_the_counts(tables: Tables, capsys: pytest.CaptureFix
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["scores", "--since", "yesterday"], "'yesterday' is no time; write 2026-01-31 or"),
+        (["scores", "--since", "yesterday"], "'yesterday' is no time; write 2026-11-24,"),
         (["scores"], "there is no table models.scores_actuals in "),
     ],
 )
