@@ -208,3 +208,13 @@ def test_heartbeats_of_strangers_break_nothing() -> None:
     found = beats(said, {**said, "time": START + HOUR + 1, "models": []})
     books = keeper(found, [("table", "a-0"), ("table", f"a-{10**14}")])
     assert [one.balances for one in standings(books, found, START, END, END, 0)] == [False]
+
+
+def test_what_strangers_say_is_not_repeated() -> None:
+    said = beat("a", ["table"], START + HOUR)
+    said["models"] = [{**said["models"][0], "model_id": "CANARY!", "dropped": {"CANARY": 1}}]
+    found = beats(said, {**said, "publisher_id": "CANARY \x1b[31m"})
+    assert found.publishers == ["a"]
+    [heard] = found.before("a", END)
+    assert "CANARY" not in repr(heard)
+    assert heard.total["dropped", "other"] == 1

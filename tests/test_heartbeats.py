@@ -27,7 +27,8 @@ def heartbeats(folder: Path) -> list[dict[str, Any]]:
         with open(path, "rb") as stream:
             for message in read_archive(stream):
                 if message.attributes["content"] == HEARTBEAT_CONTENT:
-                    found.append(unpack_heartbeat(message.attributes, message.data))
+                    said = unpack_heartbeat(message.attributes, message.data)
+                    found.append({**said, "final": message.attributes.get("final")})
     return found
 
 
@@ -40,7 +41,7 @@ def test_the_last_one_has_the_final_counts(tmp_path: Path) -> None:
     publisher.close()
     [last] = heartbeats(tmp_path)
     assert last["publisher_id"] == ids[0].rpartition("-")[0]
-    assert last["sequence"] == 6
+    assert (last["sequence"], last["final"]) == (6, "true")
     models = {one.pop("model_id"): one for one in last["models"]}
     nothing = {"served": 0, "sampled_out": 0, "dropped": {}, "spooled": 0, "published": 0}
     assert models == {
@@ -59,6 +60,8 @@ def test_they_come_again_and_again(tmp_path: Path) -> None:
     served = [one["models"][0]["served"] for one in heartbeats(tmp_path)]
     assert served == sorted(served)
     assert (served[0], served[-1]) == (1, 2)
+    final = [one["final"] for one in heartbeats(tmp_path)]
+    assert final == [None] * (len(final) - 1) + ["true"]
 
 
 def test_0_means_none(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -46,6 +47,9 @@ class Beat:
 
 
 OTHERS = ""
+PUBLISHER = "^[A-Za-z0-9_.-]{1,64}$"
+"""Who has another id is not believed, as ids are printed."""
+_CAUSE = re.compile("[a-z_]{1,32}")
 NOTHING = Beat(0, 0, False, {})
 """Before the first heartbeat."""
 
@@ -58,7 +62,8 @@ class Beats:
     """
 
     def __init__(self, rows: pa.Table) -> None:
-        rows = rows.filter(pc.is_valid(rows["publisher_id"])).combine_chunks()
+        named = pc.match_substring_regex(rows["publisher_id"], PUBLISHER)
+        rows = rows.filter(named.fill_null(False)).combine_chunks()
         rows = rows.sort_by([("publisher_id", "ascending"), ("event_time", "ascending")])
         self._rows = rows
         self._times: Numbers = rows["event_time"].cast(pa.int64()).to_numpy()
@@ -105,5 +110,5 @@ class Beats:
 def _counts(row: dict[str, Any]) -> Counts:
     counts: Counts = Counter({(name, ""): row[name] or 0 for name in COLUMNS})
     for cause, count in row["dropped"] or ():
-        counts["dropped", cause] = count or 0
+        counts["dropped", cause if _CAUSE.fullmatch(cause) else "other"] += count or 0
     return counts

@@ -150,7 +150,7 @@ def _cause(standing: Standing, account: Account) -> str:
 
 def since_last(standing: Standing) -> str:
     """What a silent publisher may have lost beyond its books."""
-    if standing.state is not State.SILENT:
+    if not standing.lost_since:
         return ""
     return (
         f"publisher {standing.publisher}: silent since {moment(standing.last.time)} without a last "
