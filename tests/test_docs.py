@@ -297,7 +297,7 @@ def _counters() -> set[str]:
     ("what", "name"),
     [
         (_counters(), "operations.md"),
-        (set(Stage), "operations.md"),
+        (set(Stage), "failures.md"),
         ({"failure_stage", "failure_error", "failure_message", "failure_fingerprint",
           "failure_extractor_version", "failure_traceback", "failure_first"}, "failures.md"),
         (set(Stage), "wire.md"),
