@@ -6,7 +6,7 @@ import gc
 from collections.abc import Generator, Iterator, Sequence
 from itertools import compress, islice
 from operator import attrgetter
-from time import perf_counter, thread_time_ns, time_ns
+from time import perf_counter, thread_time_ns
 from typing import Any, NamedTuple, Protocol
 
 import apache_beam as beam
@@ -21,18 +21,10 @@ from extractors._calls import Extracted as Found
 from extractors._registry import MODEL_ID
 from pipelines.address import Folder
 from pipelines.decode import Decoded, decode, refusals, unwanted_statuses, whole_dead_letter
-from pipelines.ledger import (
-    COSTS,
-    HEARTBEATS,
-    SKIPPED,
-    cost_rows,
-    heartbeat_rows,
-    record_batch,
-    skipped_row,
-)
+from pipelines.ledger import COSTS, HEARTBEATS, SKIPPED, heartbeat_rows, record_batch, skipped_row
 from pipelines.metrics import UNKNOWN, counter
 from pipelines.quarantine import Quarantine
-from pipelines.routes import Held, Ledger, Route, Source, hand_over
+from pipelines.routes import Held, Ledger, Route, Source, hand_over, rows_of_costs
 from pipelines.store import Store
 from pipelines.stuck import AtWork, bury
 from pipelines.tables import RowTable
@@ -322,8 +314,7 @@ class _ExtractRowsFn(beam.DoFn):
             if route.ward.judging:
                 route.ward.judge(True)
                 route.ward.save()
-        spent = [route.spent.taken() for route in self._routes.values() if route.spent.envelopes]
-        self._costs.rows += cost_rows(time_ns() // 1000, spent)
+        self._costs.rows += rows_of_costs(self._routes.values())
         for ledger in self._ledgers:
             if ledger.rows:
                 yield from self._note(ledger)

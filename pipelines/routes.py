@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import repeat
+from time import time_ns
 from typing import Any, TypeAlias
 
 import pyarrow as pa
@@ -12,6 +13,7 @@ import pyarrow as pa
 from extractors import Extractor
 from extractors._calls import ExtractorCalls, Taken
 from pipelines.decode import Decoded
+from pipelines.ledger import cost_rows
 from pipelines.quarantine import Ward
 from pipelines.stuck import slot_of
 from pipelines.tables import RowTable, table_of
@@ -88,6 +90,12 @@ class Route:
         self.pending = 0
         self.spent = Spent(self.extractor)
         self.held.clear()
+
+
+def rows_of_costs(routes: Iterable[Route]) -> Iterator[tuple[Any, ...]]:
+    """What routes have cost since they were asked before, as of now."""
+    spent = [route.spent.taken() for route in routes if route.spent.envelopes]
+    return cost_rows(time_ns() // 1000, spent)
 
 
 class Ledger:
