@@ -24,10 +24,13 @@ from requests.exceptions import RequestException
 from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError, ProgrammingError
 
 from pipelines.address import Folder
+from pipelines.local_catalog import LocalCatalog
 from pipelines.objects import CATALOG, settings
 from schemas import ConfigurationError, RetriableError
 
 _FILE_IO = {"py-io-impl": "pipelines.store.SyncedFileIO"}
+_LOCAL = "home"
+"""As a type of catalog, beside those of PyIceberg."""
 _OPENINGS = 5
 _INSUFFICIENT_PRIVILEGE = "42501"
 
@@ -65,7 +68,7 @@ class CatalogAddress:
             assert isinstance(home, Path)
             folder = home.resolve() / "tables"
             folder.mkdir(parents=True, exist_ok=True)
-            found |= {"type": "sql", "uri": f"sqlite:///{folder}/catalog.db?timeout=60"}
+            found |= {"type": _LOCAL, "uri": f"sqlite:///{folder}/catalog.db?timeout=60"}
             found["warehouse"] = self.warehouse or f"file://{folder}"
             return _opened(found)
         # A connection that was lost while nothing was asked is no reason to fail.
@@ -161,10 +164,16 @@ def _opened(properties: dict[str, Any]) -> Catalog:
         del properties["uri"]
     for _ in range(_OPENINGS - 1):
         try:
-            return load_catalog(CATALOG, **_nested(properties))
+            return _loaded(_nested(properties))
         except (IntegrityError, ProgrammingError):
             continue  # another process creates the catalog's own tables at the same time
-    return load_catalog(CATALOG, **_nested(properties))
+    return _loaded(_nested(properties))
+
+
+def _loaded(properties: dict[str, Any]) -> Catalog:
+    if properties.get("type") != _LOCAL:
+        return load_catalog(CATALOG, **properties)
+    return LocalCatalog(CATALOG, **properties)
 
 
 def _nested(properties: dict[str, Any]) -> dict[str, Any]:
