@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from benchmarks.follow import Follow
 from benchmarks.traffic import Traffic
 from benchmarks.variants import (
+    DICTS,
     MANY,
     OBJECTS,
     PIPELINE,
@@ -44,6 +45,7 @@ class Sizes:
     twenty_rows: int = 40_000
     small: int = 40_000
     models: int = 1000
+    spread: int = 1_000_000
     crowd: int = 5
     memory: int = 27_000
     memory_copies: int = 10
@@ -55,6 +57,7 @@ QUICK = Sizes(
     twenty_rows=1000,
     small=2000,
     models=20,
+    spread=4000,
     crowd=2,
     memory=1000,
     memory_copies=1,
@@ -100,6 +103,23 @@ def cases(sizes: Sizes) -> Iterator[Case]:
         (loop(MANY), pipeline(package=MANY)),
         rounds=3,
     )
+    yield from _spread(sizes.spread, sizes.models)
+
+
+def _spread(rows: int, many: int) -> Iterator[Case]:
+    """The same messages of few models and of many: about what one batch of a backfill holds."""
+    few = "few-models"
+    for name, models, package, beside in (
+        (few, 10, DICTS, ""),
+        ("many-models", many, MANY, few),
+    ):
+        yield Case(
+            name,
+            f"{rows:,} rows of {models:,} models",
+            Traffic(name, rows, models=models, fewest=100, most=100, messages=400),
+            (pipeline(package=package, beside=PIPELINE if beside else "", beside_case=beside),),
+            rounds=3,
+        )
 
 
 def _ways() -> Iterator[Variant]:

@@ -37,6 +37,8 @@ class Line:
 
 def lines(cases: Iterable[Case], samples: Samples, workshop: Workshop) -> Iterator[Line]:
     """A line for each variant that was run."""
+    cases = list(cases)
+    titles = {case.name: case.title for case in cases}
     for case in cases:
         written = workshop.written(case.traffic)
         labels = {variant.name: variant.label for variant in case.variants}
@@ -50,13 +52,14 @@ def lines(cases: Iterable[Case], samples: Samples, workshop: Workshop) -> Iterat
                 f"{cpu / max(1, written.good_rows) * 1e6:.2f}",
                 f"{written.bodies / cpu / 1e6:.0f}",
             ]
-            other = samples.get((case.name, variant.beside))
+            other = samples.get((variant.beside_case or case.name, variant.beside))
             if other is None:
                 yield Line((*cells, "", "", ""))
                 continue
             by_cpu = ratios([one.cpu for one in other], [one.cpu for one in own])
             by_wall = ratios([one.wall for one in other], [one.wall for one in own])
-            yield Line((*cells, labels[variant.beside], _ratio(by_cpu), _ratio(by_wall)))
+            beside = titles.get(variant.beside_case) or labels[variant.beside]
+            yield Line((*cells, beside, _ratio(by_cpu), _ratio(by_wall)))
 
 
 def as_table(found: Sequence[Line]) -> Table:

@@ -46,6 +46,7 @@ class Variant:
         run: does the work.
         start: the home to start with.
         beside: name of the variant that it is compared with.
+        beside_case: the case of that variant, if it is another one.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Variant:
     run: Run = field(repr=False)
     start: Start
     beside: str = LOOP
+    beside_case: str = ""
 
 
 def loop(package: str = DICTS) -> Variant:
@@ -72,13 +74,14 @@ def pipeline(
     workers: int = 1,
     before: Traffic | None = None,
     beside: str = LOOP,
+    beside_case: str = "",
 ) -> Variant:
     """A run of the pipeline."""
 
     def work(written: Written, traffic: Traffic, home: Path) -> None:
         run_pipeline(written, home, package, workers)
 
-    return Variant(name, label, work, Start(package, before), beside)
+    return Variant(name, label, work, Start(package, before), beside, beside_case)
 
 
 def unsynced() -> Variant:
