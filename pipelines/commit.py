@@ -15,6 +15,7 @@ from pyiceberg.table.snapshots import Operation
 
 from pipelines.address import location_of
 from pipelines.catalog import UNSETTLED, unsettled
+from pipelines.erased import ErasedRows
 from pipelines.files import FileRef, without_known
 from pipelines.outbox import Commit, Outbox
 from pipelines.snapshots import Change, add_snapshot
@@ -55,7 +56,7 @@ def commit_files(
                 if announced not in ("", done):
                     outbox.remove(announced)  # a twin with our token went first
                 return Commit(token, done, name, ())
-            fresh = without_known(table, asked)
+            fresh = without_known(table, asked, ErasedRows.of(tables.store, name))
             same = {ref.path for ref in fresh} == {ref.path for ref in asked}
             entry = token if same else f"{token}.{token_of(fresh)}"
             if announced not in ("", entry):

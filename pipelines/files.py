@@ -19,6 +19,7 @@ from pyiceberg.manifest import DataFile, ManifestContent
 from pyiceberg.table import Table
 
 from pipelines.address import is_path, local_path
+from pipelines.erased import NOTHING, ErasedRows
 from pipelines.objects import TableFiles
 from pipelines.store import Store
 from schemas.arrow import TIME
@@ -88,6 +89,7 @@ def write_files(
     rows: pa.Table,
     max_rows: int | None = None,
     max_bytes: int = MAX_FILE_BYTES,
+    erased: ErasedRows = NOTHING,
 ) -> Written:
     """Write the rows of unknown envelopes, a file per day and size, never splitting an envelope.
 
@@ -96,10 +98,11 @@ def write_files(
         rows: in the table's schema, in any order.
         max_rows: the most rows of a file.
         max_bytes: the most bytes of Arrow of a file.
+        erased: rows that count as known.
     """
     checked = sequence(table)
     rows, known = first_of_each_row(rows.sort_by(ORDER))
-    fresh = without_held(table, rows)
+    fresh = without_held(table, erased.without(rows))
     if fresh.num_rows < rows.num_rows:
         ids = "envelope_id"
         known += len(pc.unique(rows[ids])) - len(pc.unique(fresh[ids]))
@@ -123,10 +126,13 @@ def write_days(
             yield _write(place, folder, piece, checked)
 
 
-def without_known(table: Table, refs: list[FileRef]) -> list[FileRef]:
+def without_known(
+    table: Table, refs: list[FileRef], erased: ErasedRows = NOTHING
+) -> list[FileRef]:
     """Bring files up to the current snapshot.
 
-    Those that now share an envelope with the table, or with each other, are written anew.
+    Those that now share an envelope with the table, or with each other, are written anew, and so
+    are those that hold rows that were erased.
     """
     current = sequence(table)
     result: list[FileRef] = []
@@ -140,11 +146,11 @@ def without_known(table: Table, refs: list[FileRef]) -> list[FileRef]:
         # Beyond the current one: the table was created anew, and counts its snapshots anew.
         checked = ref.checked if ref.checked <= current else 0
         newer = checked != current and any(data_files(table, checked, span, dense=True))
-        if others or newer:
+        if others or newer or erased.between(ref.min_time, ref.max_time):
             with open_file(table.io, ref.path) as file:
                 rows = file.read()
             newer_files = data_files(table, checked, _times(rows))
-            kept = _without(table.io, rows, [*others, *newer_files])
+            kept = _without(table.io, erased.without(rows), [*others, *newer_files])
             if kept.num_rows == 0:
                 continue
             if kept.num_rows < rows.num_rows:

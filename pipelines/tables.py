@@ -22,6 +22,7 @@ from extractors import Extractor, Extractors
 from pipelines.address import Folder, is_path
 from pipelines.catalog import CatalogAddress, at_launch, at_work, ensure_namespace
 from pipelines.commit import ATTEMPTS, commit_files, read_ring
+from pipelines.erased import ErasedRows
 from pipelines.evolution import changes, refusal, taken
 from pipelines.files import (
     DATA,
@@ -131,7 +132,8 @@ class Tables:
     def write_files(self, name: str, rows: pa.Table, max_rows: int | None = None) -> Written:
         """Write the rows of envelopes that the table does not have."""
         with at_work(), refusals():
-            return write_files(self.load(name), rows, max_rows)
+            erased = ErasedRows.of(self.store, name)
+            return write_files(self.load(name), rows, max_rows, erased=erased)
 
     def unchecked(self) -> Tables:
         """Each table as it would be created: a place for files, whether or not it is there."""
@@ -193,6 +195,7 @@ class Tables:
 class _EmptyTables(Tables):
     def write_files(self, name: str, rows: pa.Table, max_rows: int | None = None) -> Written:
         rows, copies = first_of_each_row(rows.sort_by(ORDER))
+        rows = ErasedRows.of(self.store, name).without(rows)
         with at_work(), refusals():
             place = place_of(self._place(name))
             return Written(list(write_days(place, DATA, rows, 0, max_rows)), copies)

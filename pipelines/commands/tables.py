@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from pipelines.commands.erase import erase
 from pipelines.commands.maintain import maintain
 from pipelines.commands.terminal import console, opened
 from pipelines.moments import Moment, as_time
@@ -52,4 +53,5 @@ def labels(model: str, since: int | None, until: int | None, **parameters: Any) 
     print_labels(console, found)
 
 
+tables.add_command(erase)
 tables.add_command(maintain)

@@ -1,0 +1,1 @@
+"""Rows about a person taken out of Iceberg tables, with all files that held them."""

@@ -1,0 +1,104 @@
+"""Which rows of a model an expression means, in all of its tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyiceberg.expressions import BooleanExpression
+from pyiceberg.expressions.parser import parse
+from pyiceberg.expressions.visitors import bind
+from pyiceberg.table import Table
+from pyparsing import ParseException
+
+from extractors import Extractor, Extractors
+from pipelines.tables import MODELS, Tables, tables_of
+from schemas.errors import ConfigurationError
+
+_COLUMNS = (
+    *("envelope_id", "row_id", "event_time", "ingest_time"),
+    *("model_version", "prediction_id"),
+)
+
+
+def find_rows(
+    tables: Tables, extractors: Extractors, model_id: str, where: str
+) -> dict[str, tuple[Extractor, pa.Table]]:
+    """Rows that an expression means, with their extractor, by full name of table.
+
+    Of a table that does not have its columns they are those of the same prediction ids.
+
+    Args:
+        tables: where they are.
+        extractors: those that are registered.
+        model_id: of the model.
+        where: such as `payment_id = 'p-1'`, in PyIceberg's syntax of row filters.
+
+    Raises:
+        ConfigurationError: the model or a column is unknown, or the expression is none.
+    """
+    owners = _owners(tables, extractors, model_id)
+    loaded = {name: tables.load(name) for name in owners}
+    expression = _parsed(where)
+    has = {name: _fits(table, expression) for name, table in loaded.items()}
+    if not any(has.values()):
+        names = sorted({field.name for table in loaded.values() for field in table.schema().fields})
+        raise ConfigurationError(
+            f"--where: no table of {model_id} has all of its columns; there are {', '.join(names)}"
+        )
+    found = {
+        name: table.scan(expression, selected_fields=_COLUMNS).to_arrow()
+        for name, table in loaded.items()
+        if has[name]
+    }
+    ids = pc.unique(pa.concat_tables(found.values())["prediction_id"].combine_chunks()).drop_null()
+    for name, table in loaded.items():
+        if not has[name]:
+            rows = table.scan(selected_fields=_COLUMNS).to_arrow()
+            found[name] = rows.filter(pc.is_in(rows["prediction_id"], value_set=ids))
+    return {name: (owners[name], rows) for name, rows in sorted(found.items())}
+
+
+def _owners(tables: Tables, extractors: Extractors, model_id: str) -> Mapping[str, Extractor]:
+    known = sorted({model for model, _ in extractors})
+    if model_id not in known:
+        raise ConfigurationError(f"--model {model_id}: not registered; {', '.join(known)}")
+    present = set(tables.names(MODELS))
+    return {name: item for name, item in _named(extractors, model_id) if name in present}
+
+
+def _named(extractors: Extractors, model_id: str) -> Iterator[tuple[str, Extractor]]:
+    for extractor in extractors.values():
+        if extractor.model_id == model_id:
+            for name in tables_of(extractor):
+                yield name, extractor
+
+
+def _parsed(where: str) -> BooleanExpression:
+    try:
+        return parse(where)
+    except ParseException as error:  # its text quotes the expression, which may name a person
+        raise ConfigurationError(
+            f"--where: not understood at character {error.loc + 1}; write a column and values, "
+            "such as payment_id = '…' or payment_id in ('…', '…')"
+        ) from None
+
+
+def _fits(table: Table, expression: BooleanExpression) -> bool:
+    """Whether a table has the columns of an expression."""
+    try:
+        bind(table.schema(), expression, case_sensitive=True)
+    except ValueError as error:
+        if "Could not find field" in str(error):
+            return False
+        raise _mismatch() from None
+    except TypeError:
+        raise _mismatch() from None
+    return True
+
+
+def _mismatch() -> ConfigurationError:
+    return ConfigurationError(
+        "--where: a value is not of its column's type; text is in single quotes, numbers are not"
+    )

@@ -1,0 +1,198 @@
+"""Takes rows out of a table for good: out of its files, its snapshots and the outbox."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from pyiceberg.exceptions import CommitFailedException, CommitStateUnknownException
+from pyiceberg.table import Table
+from pyiceberg.table.snapshots import Operation
+
+from extractors import Extractor
+from pipelines.commit import ATTEMPTS
+from pipelines.erased import ErasedRows, note_erased
+from pipelines.files import FileRef, folder_of, local_path, write_days
+from pipelines.ledger import SKIPPED, SKIPPED_SCHEMA
+from pipelines.maintain.live import has_deletes, live_files
+from pipelines.maintain.sweep import kept_paths, named_by
+from pipelines.maintain.upkeep import lock_of
+from pipelines.outbox import Outbox
+from pipelines.snapshots import Change, FilesGoneError, add_snapshot, forget_snapshots
+from pipelines.tables import Tables
+from schemas.errors import ConfigurationError
+
+ORPHAN_SECONDS = 24 * 3600.0
+"""A younger file that nothing names may be about to be committed."""
+_DATA = ".parquet"
+
+
+@dataclass
+class Erased:
+    """What became of a table.
+
+    Attributes:
+        rows: that it held.
+        files: of the table that were written anew without them.
+        unsent: rows taken out of the outbox.
+        deleted: files that are gone from the disk.
+        left: data files with such rows that are still on the disk.
+    """
+
+    table: str
+    rows: int = 0
+    files: int = 0
+    unsent: int = 0
+    deleted: int = 0
+    left: int = 0
+
+
+def erase_rows(tables: Tables, name: str, extractor: Extractor, rows: pa.Table) -> Erased:
+    """Take rows out of a table, and delete all files that held them.
+
+    What was erased before and is still on the disk goes, too. Killed half-way, it is to be
+    called again: what is noted as erased stays so.
+
+    Args:
+        tables: where the table is.
+        name: its full name.
+        extractor: whose it is.
+        rows: what `find_rows` found.
+
+    Raises:
+        ConfigurationError: another program's delete files stand in the way.
+        CommitFailedException: other writers were faster `ATTEMPTS` times in a row.
+    """
+    if has_deletes(tables.load(name)):
+        raise ConfigurationError(
+            f"{name} has delete files of another program; rewrite its data files with that program"
+        )
+    outbox, done = Outbox(tables.home), Erased(name, rows.num_rows)
+    # Compaction, the push and commits would carry on with what they have read.
+    with (
+        tables.store.locked(lock_of(name)),
+        outbox.store.locked("deliver"),
+        tables.store.locked(f"locks/{name}"),
+    ):
+        note_erased(tables.store, name, rows)
+        erased = ErasedRows.of(tables.store, name)
+        if not erased.keys:
+            return done
+        table = tables.load(name)
+        before = set(named_by(table))
+        _tell_ledger(tables, extractor, rows)
+        done.unsent = _empty_outbox(tables, outbox, table, erased)
+        done.files = _replace(tables, name, erased)
+        forget_snapshots(tables.load(name), keep=1)
+        _delete(tables, name, before, erased, done)
+    return done
+
+
+def _replace(tables: Tables, name: str, erased: ErasedRows) -> int:
+    """Commit the files of a table without the rows; how many there were."""
+    for attempt in range(ATTEMPTS):
+        table = tables.load(name)
+        live = live_files(table)
+        gone, written = set(), set()
+        for file in live:
+            if erased.between(file.low, file.high):
+                path = local_path(file.location)
+                kept = _kept(path, erased)
+                if kept is not None:
+                    gone.add(file.location)
+                    folder = folder_of(table, tables.store)
+                    written |= {
+                        f"file://{ref.path}" for ref in write_days(tables.store, folder, kept, 0)
+                    }
+        if not gone:
+            return 0
+        added = sorted(written.difference(file.location for file in live))
+        try:
+            add_snapshot(table, Change(Operation.OVERWRITE, added, gone))
+        except (CommitFailedException, CommitStateUnknownException, FilesGoneError):
+            time.sleep(random.uniform(0, 0.02 * 2 ** min(attempt, 5)))
+            continue
+        return len(gone)
+    raise CommitFailedException(f"{name}: {ATTEMPTS} conflicts in a row")
+
+
+def _empty_outbox(tables: Tables, outbox: Outbox, table: Table, erased: ErasedRows) -> int:
+    """Let what waits for Arize wait without the rows; how many they were."""
+    count, name = 0, ".".join(table.name())
+    folder = folder_of(table, tables.store)
+    for entry in sorted(outbox.entries()):
+        owner, files = outbox.read(entry)
+        if owner != name:
+            continue
+        left: list[FileRef] = []
+        for ref in files:
+            kept = _kept(ref.path, erased) if erased.between(ref.min_time, ref.max_time) else None
+            if kept is None:
+                left.append(ref)
+            else:
+                count += ref.rows - kept.num_rows
+                left += write_days(tables.store, folder, kept, ref.checked)
+        if not left:
+            outbox.remove(entry)
+        elif left != list(files):
+            outbox.write(entry, name, tuple(left))
+    return count
+
+
+def _kept(path: str, erased: ErasedRows) -> pa.Table | None:
+    """The other rows of a file; None if it holds none that was erased."""
+    if not erased.in_file(path):
+        return None
+    rows = pq.read_table(path, partitioning=None)
+    return rows.filter(pc.invert(erased.among(rows)))
+
+
+def _delete(tables: Tables, name: str, before: set[str], erased: ErasedRows, done: Erased) -> None:
+    """Delete what the table names no more, and what was never committed and holds such rows."""
+    store, table = tables.store, tables.load(name)
+    found = store.names(folder_of(table, store), _DATA)
+    used = set(kept_paths(tables)) | {local_path(location) for location in named_by(table)}
+    freed = {local_path(location) for location in before} - used
+    for path in sorted(freed):
+        item = path.removeprefix(f"{store.root}/")
+        if store.exists(item):
+            store.remove(item)
+            done.deleted += 1
+    for item in found:
+        path = store.path(item)
+        if path in freed or not erased.in_file(path):
+            continue
+        if path not in used and store.age(item) > ORPHAN_SECONDS:
+            store.remove(item)
+            done.deleted += 1
+        else:
+            done.left += 1
+
+
+def _tell_ledger(tables: Tables, extractor: Extractor, rows: pa.Table) -> None:
+    """Envelopes that were erased are no envelopes that are missing."""
+    skipped = pa.Table.from_pylist(list(_skipped(extractor, rows)), SKIPPED_SCHEMA)
+    if skipped.num_rows:
+        files = tables.write_files(SKIPPED, skipped).files
+        tables.commit(SKIPPED, files, Outbox(None))
+
+
+def _skipped(extractor: Extractor, rows: pa.Table) -> Iterator[dict[str, object]]:
+    columns = ["envelope_id", "event_time", "ingest_time", "model_version"]
+    seen: set[str] = set()
+    for row in rows.select(columns).to_pylist():
+        if row["envelope_id"] not in seen:
+            seen.add(row["envelope_id"])
+            yield {
+                **row,
+                "row_id": f"{row['envelope_id']}:0",
+                "model_id": extractor.model_id,
+                "kind": extractor.kind,
+                "reason": "erased",
+                "status": None,
+            }
