@@ -66,7 +66,8 @@ class Change(NamedTuple):
         added: locations of Parquet files.
         removed: live files of the table, by location.
         properties: set with the snapshot, or not at all.
-        merged: whether manifests are written anew, in the order of their files' days.
+        merged: whether manifests are written anew, in the order of their files' days; nothing
+            in them then tells of files that were removed before.
     """
 
     operation: Operation
@@ -203,7 +204,10 @@ class _Commit:
                 size = 0 if self._change.merged else int(math.log(files, MERGED_MANIFESTS))
                 sizes[manifest.partition_spec_id, size].append(manifest)
         for (spec, _), group in sizes.items():
-            if len(group) < (2 if self._change.merged else MERGED_MANIFESTS):
+            # A manifest that says what was removed still has the bounds of its values.
+            stale = self._change.merged and any(m.has_deleted_files() for m in group)
+            few = 2 if self._change.merged else MERGED_MANIFESTS
+            if len(group) < few and not stale:
                 yield from group
                 continue
             entries = [e for m in group for e in m.fetch_manifest_entry(self._table.io)]

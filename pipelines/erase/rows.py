@@ -88,7 +88,7 @@ def erase_rows(tables: Tables, name: str, extractor: Extractor, rows: pa.Table) 
         _tell_ledger(tables, extractor, rows)
         done.unsent = _empty_outbox(tables, outbox, table, erased)
         done.files = _replace(tables, name, erased)
-        forget_snapshots(tables.load(name), keep=1)
+        _forget(tables, name)
         _delete(tables, name, before, erased, done)
     return done
 
@@ -115,10 +115,26 @@ def _replace(tables: Tables, name: str, erased: ErasedRows) -> int:
         try:
             add_snapshot(table, Change(Operation.OVERWRITE, added, gone))
         except (CommitFailedException, CommitStateUnknownException, FilesGoneError):
-            time.sleep(random.uniform(0, 0.02 * 2 ** min(attempt, 5)))
+            _pause(attempt)
             continue
         return len(gone)
     raise CommitFailedException(f"{name}: {ATTEMPTS} conflicts in a row")
+
+
+def _forget(tables: Tables, name: str) -> None:
+    """Leave one snapshot, and no bounds of what was removed in its manifests."""
+    for attempt in range(ATTEMPTS):
+        try:
+            add_snapshot(tables.load(name), Change(Operation.REPLACE, merged=True))
+            forget_snapshots(tables.load(name), keep=1)
+            return
+        except CommitFailedException:
+            _pause(attempt)
+    raise CommitFailedException(f"{name}: {ATTEMPTS} conflicts in a row")
+
+
+def _pause(attempt: int) -> None:
+    time.sleep(random.uniform(0, 0.02 * 2 ** min(attempt, 5)))
 
 
 def _empty_outbox(tables: Tables, outbox: Outbox, table: Table, erased: ErasedRows) -> int:
