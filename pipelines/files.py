@@ -126,9 +126,7 @@ def write_days(
             yield _write(place, folder, piece, checked)
 
 
-def without_known(
-    table: Table, refs: list[FileRef], erased: ErasedRows = NOTHING
-) -> list[FileRef]:
+def without_known(table: Table, refs: list[FileRef], erased: ErasedRows = NOTHING) -> list[FileRef]:
     """Bring files up to the current snapshot.
 
     Those that now share an envelope with the table, or with each other, are written anew, and so

@@ -33,7 +33,7 @@ def erase(model: str, where: str, dry_run: bool, **parameters: Any) -> None:
             "in BigQuery, delete rows by DML: bq query --use_legacy_sql=false 'DELETE FROM "
             "DATASET.TABLE WHERE …', and staged files by a lifecycle rule of the bucket"
         )
-    tables = opened(place.home)
+    tables = opened(place)
 
     from pipelines.config.options import load_models
     from pipelines.erase.command import erase_and_show

@@ -8,22 +8,23 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
-from pyiceberg.exceptions import CommitFailedException, CommitStateUnknownException
+from pyiceberg.exceptions import CommitFailedException
 from pyiceberg.table import Table
 from pyiceberg.table.snapshots import Operation
 
 from extractors import Extractor
+from pipelines.address import folder_of, local_path, location_of
+from pipelines.catalog import UNSETTLED, unsettled
 from pipelines.commit import ATTEMPTS
 from pipelines.erased import ErasedRows, note_erased
-from pipelines.files import FileRef, folder_of, local_path, write_days
+from pipelines.files import DATA, FileRef, open_file, place_of, write_days
 from pipelines.ledger import SKIPPED, SKIPPED_SCHEMA
 from pipelines.maintain.live import has_deletes, live_files
 from pipelines.maintain.sweep import kept_paths, named_by
 from pipelines.maintain.upkeep import lock_of
 from pipelines.outbox import Outbox
 from pipelines.snapshots import Change, FilesGoneError, add_snapshot, forget_snapshots
+from pipelines.store import Store
 from pipelines.tables import Tables
 from schemas.errors import ConfigurationError
 
@@ -86,7 +87,7 @@ def erase_rows(tables: Tables, name: str, extractor: Extractor, rows: pa.Table) 
         table = tables.load(name)
         before = set(named_by(table))
         _tell_ledger(tables, extractor, rows)
-        done.unsent = _empty_outbox(tables, outbox, table, erased)
+        done.unsent = _empty_outbox(outbox, table, erased)
         done.files = _replace(tables, name, erased)
         _forget(tables, name)
         _delete(tables, name, before, erased, done)
@@ -102,19 +103,19 @@ def _replace(tables: Tables, name: str, erased: ErasedRows) -> int:
         for file in live:
             if erased.between(file.low, file.high):
                 path = local_path(file.location)
-                kept = _kept(path, erased)
+                kept = _kept(table, path, erased)
                 if kept is not None:
                     gone.add(file.location)
-                    folder = folder_of(table, tables.store)
-                    written |= {
-                        f"file://{ref.path}" for ref in write_days(tables.store, folder, kept, 0)
-                    }
+                    refs = write_days(place_of(table), DATA, kept, 0)
+                    written |= {location_of(ref.path) for ref in refs}
         if not gone:
             return 0
         added = sorted(written.difference(file.location for file in live))
         try:
             add_snapshot(table, Change(Operation.OVERWRITE, added, gone))
-        except (CommitFailedException, CommitStateUnknownException, FilesGoneError):
+        except (*UNSETTLED, FilesGoneError) as error:
+            if not unsettled(error):
+                raise
             _pause(attempt)
             continue
         return len(gone)
@@ -128,7 +129,9 @@ def _forget(tables: Tables, name: str) -> None:
             add_snapshot(tables.load(name), Change(Operation.REPLACE, merged=True))
             forget_snapshots(tables.load(name), keep=1)
             return
-        except CommitFailedException:
+        except UNSETTLED as error:
+            if not unsettled(error):
+                raise
             _pause(attempt)
     raise CommitFailedException(f"{name}: {ATTEMPTS} conflicts in a row")
 
@@ -137,22 +140,22 @@ def _pause(attempt: int) -> None:
     time.sleep(random.uniform(0, 0.02 * 2 ** min(attempt, 5)))
 
 
-def _empty_outbox(tables: Tables, outbox: Outbox, table: Table, erased: ErasedRows) -> int:
+def _empty_outbox(outbox: Outbox, table: Table, erased: ErasedRows) -> int:
     """Let what waits for Arize wait without the rows; how many they were."""
     count, name = 0, ".".join(table.name())
-    folder = folder_of(table, tables.store)
     for entry in sorted(outbox.entries()):
         owner, files = outbox.read(entry)
         if owner != name:
             continue
         left: list[FileRef] = []
         for ref in files:
-            kept = _kept(ref.path, erased) if erased.between(ref.min_time, ref.max_time) else None
+            near = erased.between(ref.min_time, ref.max_time)
+            kept = _kept(table, ref.path, erased) if near else None
             if kept is None:
                 left.append(ref)
             else:
                 count += ref.rows - kept.num_rows
-                left += write_days(tables.store, folder, kept, ref.checked)
+                left += write_days(place_of(table), DATA, kept, ref.checked)
         if not left:
             outbox.remove(entry)
         elif left != list(files):
@@ -160,28 +163,27 @@ def _empty_outbox(tables: Tables, outbox: Outbox, table: Table, erased: ErasedRo
     return count
 
 
-def _kept(path: str, erased: ErasedRows) -> pa.Table | None:
+def _kept(table: Table, path: str, erased: ErasedRows) -> pa.Table | None:
     """The other rows of a file; None if it holds none that was erased."""
-    if not erased.in_file(path):
-        return None
-    rows = pq.read_table(path, partitioning=None)
-    return rows.filter(pc.invert(erased.among(rows)))
+    with open_file(table.io, path) as file:
+        return erased.without(file.read()) if erased.in_file(file) else None
 
 
 def _delete(tables: Tables, name: str, before: set[str], erased: ErasedRows, done: Erased) -> None:
     """Delete what the table names no more, and what was never committed and holds such rows."""
-    store, table = tables.store, tables.load(name)
-    found = store.names(folder_of(table, store), _DATA)
+    table = tables.load(name)
+    store = Store(folder_of(local_path(table.location())))
+    found = store.names("", _DATA)
     used = set(kept_paths(tables)) | {local_path(location) for location in named_by(table)}
     freed = {local_path(location) for location in before} - used
     for path in sorted(freed):
-        item = path.removeprefix(f"{store.root}/")
+        item = path.removeprefix(f"{store.folder}/")
         if store.exists(item):
             store.remove(item)
             done.deleted += 1
     for item in found:
         path = store.path(item)
-        if path in freed or not erased.in_file(path):
+        if path in freed or _kept(table, path, erased) is None:
             continue
         if path not in used and store.age(item) > ORPHAN_SECONDS:
             store.remove(item)
