@@ -205,7 +205,7 @@ class _Commit:
                 sizes[manifest.partition_spec_id, size].append(manifest)
         for (spec, _), group in sizes.items():
             # A manifest that says what was removed still has the bounds of its values.
-            stale = self._change.merged and any(m.has_deleted_files() for m in group)
+            stale = self._change.merged and any(m.deleted_files_count for m in group)
             few = 2 if self._change.merged else MERGED_MANIFESTS
             if len(group) < few and not stale:
                 yield from group

@@ -45,7 +45,15 @@ README = ROOT / "README.md"
 PAGES = [README, *sorted(DOCS.glob("*.md"))]
 FOLLOWED = [
     f"docs/{name}.md"
-    for name in ("adding-a-model", "operations", "tables", "arize", "failures", "ledger", "situations")
+    for name in (
+        "adding-a-model",
+        "operations",
+        "tables",
+        "arize",
+        "failures",
+        "ledger",
+        "situations",
+    )
 ]
 # Where the pages say that they are, and what they listen on.
 FOLDER, PORT = "/home/you/shop", "8100"

@@ -8,6 +8,8 @@ from datetime import timedelta
 from pathlib import Path
 
 import fastavro
+import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from support import NOW, Home, packed, plain, scored
@@ -28,10 +30,10 @@ from pipelines.tables import Tables
 SECRET = "person-4711"
 
 
-def someone(tables: Tables, ids: list[str]) -> erasing.pa.Table:
+def someone(tables: Tables, ids: list[str]) -> pa.Table:
     """Rows as `find_rows` gives them."""
     found = tables.load(NAME).scan().to_arrow()
-    found = found.filter(erasing.pc.is_in(found["envelope_id"], value_set=erasing.pa.array(ids)))
+    found = found.filter(pc.is_in(found["envelope_id"], value_set=pa.array(ids)))
     return found.append_column("ingest_time", found["event_time"]).append_column(
         "model_version", found["row_id"]
     )
@@ -53,8 +55,8 @@ def fill(home: Home, *more: str) -> None:
     later = YESTERDAY + timedelta(seconds=5)
     home.put(packed("scores", [alone], first=7, at=later), name="f1")
     actuals = [
-        plain("scores", {"actual": {"cases": [{"id": id_, "label": "yes"}]}}, message_id=id_)
-        for id_ in ("o-0", SECRET)
+        plain("scores", {"actual": {"cases": [{"id": id_, "label": "yes"}]}}, message_id=f"t-{i}")
+        for i, id_ in enumerate(("o-0", SECRET))
     ]
     home.put(*actuals, name="f2")
     for number in range(3):

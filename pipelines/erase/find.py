@@ -52,11 +52,13 @@ def find_rows(
         for name, table in loaded.items()
         if has[name]
     }
-    ids = pc.unique(pa.concat_tables(found.values())["prediction_id"].combine_chunks()).drop_null()
+    ids = {id_ for rows in found.values() for id_ in rows["prediction_id"].to_pylist()} - {None}
     for name, table in loaded.items():
         if not has[name]:
             rows = table.scan(selected_fields=_COLUMNS).to_arrow()
-            found[name] = rows.filter(pc.is_in(rows["prediction_id"], value_set=ids))
+            column = rows["prediction_id"].cast(pa.string())
+            same = pc.is_in(column, value_set=pa.array(sorted(ids), pa.string()))
+            found[name] = rows.filter(same)
     return {name: (owners[name], rows) for name, rows in sorted(found.items())}
 
 

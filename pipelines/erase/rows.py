@@ -89,6 +89,7 @@ def erase_rows(tables: Tables, name: str, extractor: Extractor, rows: pa.Table) 
         _tell_ledger(tables, extractor, rows)
         done.unsent = _empty_outbox(outbox, table, erased)
         done.files = _replace(tables, name, erased)
+        before |= set(named_by(tables.load(name)))  # manifests say what was removed, with bounds
         _forget(tables, name)
         _delete(tables, name, before, erased, done)
     return done
