@@ -64,7 +64,7 @@ SKIPPED_SCHEMA = pa.schema(
         _field("model_id", pa.string()),
         _field("kind", pa.string(), "prediction | actual"),
         _field("model_version", pa.string()),
-        _field("reason", pa.string(), "status: of an answer that is no success | no_rows"),
+        _field("reason", pa.string(), "status: of an answer that is no success | no_rows | erased"),
         _field("status", pa.int64(), "of the answer"),
     ]
 )

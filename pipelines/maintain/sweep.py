@@ -1,4 +1,4 @@
-"""Deletes files that nothing names any more: the only code that ever deletes a data file."""
+"""Deletes files that nothing names any more. Only this and `erase` ever delete a data file."""
 
 from __future__ import annotations
 
