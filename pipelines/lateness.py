@@ -41,6 +41,7 @@ class Lateness:
         self._tables = tables
         self._outbox = outbox
         self._since: dict[str, tuple[datetime, datetime]] = {}
+        self._just_sent: dict[str, tuple[datetime, datetime]] = {}
         self._lock = threading.Lock()
 
     def without_late(
@@ -66,6 +67,12 @@ class Lateness:
             return kept
         return kept.filter(pc.invert(pc.is_in(kept["prediction_id"], value_set=late)))
 
+    def note_sent(self, predictions: str, first_event_time: datetime, now: datetime) -> None:
+        """Take note of predictions that Arize has just received: `deliveries` has them later."""
+        with self._lock:
+            _, oldest = self._just_sent.get(predictions, (now, first_event_time))
+            self._just_sent[predictions] = now, min(oldest, first_event_time)
+
     def _received_since(self, predictions: str, now: datetime, look_back: timedelta) -> datetime:
         """Event time such that what is older was received before the look-back, or never."""
         with self._lock:
@@ -73,6 +80,10 @@ class Lateness:
             if known is None or now - known[0] > _KNOWN_FOR:
                 oldest = self._oldest_delivered(predictions, now - look_back)
                 known = self._since[predictions] = (now, oldest)
+            sent_at, just_sent = self._just_sent.get(predictions, (now, now))
+            if now - sent_at > 2 * _KNOWN_FOR:
+                del self._just_sent[predictions]  # deliveries were read since
+                just_sent = now
         pending = [
             ref.min_time
             for table, refs in map(self._outbox.read, self._outbox.entries())
@@ -80,7 +91,7 @@ class Lateness:
             for ref in refs
         ]
         waiting = _EPOCH + timedelta(microseconds=min(pending)) if pending else now
-        return min(known[1], waiting, now - look_back)
+        return min(known[1], waiting, just_sent, now - look_back)
 
     def _oldest_delivered(self, predictions: str, after: datetime) -> datetime:
         assert isinstance(self._tables, Tables)

@@ -219,6 +219,8 @@ class Push:
             self._deliveries.add(
                 batch.table, heading, part, sent, withheld if last else None, files
             )
+        if extractor.kind == "prediction" and rows.num_rows:
+            self._lateness.note_sent(batch.table, pc.min(rows["event_time"]).as_py(), now)
         self._acknowledge(batch)
         return acknowledged
 

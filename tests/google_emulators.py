@@ -106,12 +106,15 @@ class InBigQuery(Home):
         return self.google.rows(f"{self.dataset}.{table}")
 
     def jobs(self) -> dict[str, str]:
-        """Of the load jobs, those of this dataset: the end of the id, and why it failed."""
+        """Of the load jobs, those of this dataset: the end of the id, and why it failed.
+
+        Those of `weighbridge.costs` are left out: each run has spent other microseconds.
+        """
         dataset = self.dataset.partition(".")[2]
         return {
             job_id.partition(f"weighbridge-{dataset}-")[2]: (job.error_result or {}).get("reason")
             for job_id, job in sorted(self.google.jobs().items())
-            if f"-{dataset}-" in job_id
+            if f"-{dataset}-" in job_id and "-weighbridge_costs-" not in job_id
         }
 
     def table(self, name: str) -> Any:

@@ -29,6 +29,7 @@ from pipelines.actuals.csv_records import CsvRecords
 from pipelines.actuals.payload import EventTimes, payload
 from pipelines.actuals.records import open_records
 from pipelines.cli import _main
+from pipelines.commands.terminal import console
 from pipelines.decode import decode
 from schemas import ConfigurationError
 from weighbridge.archive import Message, write_archive
@@ -440,7 +441,7 @@ def test_a_wrong_file_or_option_sends_nothing(
         make(tmp_path / name)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("WEIGHBRIDGE_SAMPLE", "*=0.5")
-    monkeypatch.setenv("COLUMNS", "120")
+    monkeypatch.setattr(console, "_width", 120)  # read from the environment once
     # In this process, as one for each would take most of a second.
     status = _main(["actuals", "upload", "--model=m", name, "--destination=out", *options])
     out, err = capsys.readouterr()

@@ -10,6 +10,7 @@ import pytest
 from support import Home, packed, scored
 
 from pipelines.cli import _main
+from pipelines.commands.terminal import console
 from pipelines.compare.differences import differences
 from pipelines.compare.side import Side
 
@@ -24,7 +25,7 @@ def home(tmp_path: Path) -> Home:
 
 @pytest.fixture
 def cli(home: Home, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Cli:
-    monkeypatch.setenv("COLUMNS", "120")
+    monkeypatch.setattr(console, "_width", 120)  # read from the environment once
 
     def call(*words: str, package: str = "", status: int = 0) -> str:
         more = ["--home", str(home.folder), "--extractors_package", package or home.package]

@@ -8,6 +8,7 @@ import pytest
 from support import NOW, Home, micros, packed, plain, scored
 
 from pipelines.cli import _main
+from pipelines.commands.terminal import console
 from pipelines.replay.parked import MAX_DEPTH, MAX_KEYS, shape
 from pipelines.selection import group_of
 from schemas.failure import MAX_TRACE, own_traceback
@@ -23,7 +24,7 @@ def home(tmp_path: Path) -> Home:
 
 @pytest.fixture
 def cli(home: Home, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Cli:
-    monkeypatch.setenv("COLUMNS", "120")
+    monkeypatch.setattr(console, "_width", 120)  # read from the environment once
 
     def call(*words: str, status: int = 0) -> str:
         own = ["--home", str(home.folder), "--extractors_package", home.package]

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import apache_beam as beam
 import pytest
+from fuzz.checks import Keep
 from support import NOW, micros, stored
 
 from pipelines import failures
@@ -18,7 +19,7 @@ def message(number: int, fingerprint: str = "f", size: int = 10, days: int = 0) 
 
 def write(home: Path, *messages: Message) -> None:
     with beam.Pipeline() as pipeline:
-        pipeline | beam.Create(messages) | WriteMessages(home, "failures")
+        pipeline | beam.Create(messages) | WriteMessages(home, "failures", Keep())
 
 
 def ids(home: Path) -> list[str]:

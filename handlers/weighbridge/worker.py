@@ -139,7 +139,7 @@ class Worker:
             delivery.step(urgent=closing)
             self.freed = self._taken - delivery.held
             now = time.monotonic()
-            if self._beat_seconds and now >= self._beat_at:
+            if self._beat_seconds and now >= self._beat_at and not self._said_goodbye:
                 self._beat_at = now + self._beat_seconds
                 self._beat(delivery)
             self._drops.look(now)

@@ -16,6 +16,7 @@ from apache_beam.utils.windowed_value import WindowedValue
 from extractors import load_extractors
 from pipelines.decode import decode
 from pipelines.extract import FAILURES, PARKED, _ExtractRowsFn
+from pipelines.ledger import COSTS
 from pipelines.tables import RowTable
 from weighbridge import RecordError
 from weighbridge.archive import Message, UnreadableArchive, encode_archive, read_archive
@@ -67,7 +68,7 @@ class Extraction:
             assert isinstance(output, TaggedOutput), output
             value = output.value.value if isinstance(output.value, WindowedValue) else output.value
             {FAILURES: letters, PARKED: parked}[output.tag].append(value)
-        rows = self._keep.rows
+        rows = [row for row in self._keep.rows if row[0] != COSTS]
         if parked:
             assert parked == [message]
             assert not letters
