@@ -245,6 +245,7 @@ def test_each_environment_pushes_what_it_says(home: Home, receiver: ArizeReceive
     assert sorted(uploads) == [("scores", 1), ("scores", 1), ("scores-objects", 1)]
 
 
+@pytest.mark.slow
 def test_tables_are_shown_where_the_file_says(home: Home, folder: Path) -> None:
     home.run()
     (folder / "weighbridge.toml").write_text(f'[env.x]\nhome = "{home.folder}"\n')

@@ -105,6 +105,7 @@ def test_a_person_is_gone_from_tables_and_disk(tmp_path: Path) -> None:
     assert {row["reason"] for row in home.rows("skipped", "weighbridge")} == {"erased"}
 
 
+@pytest.mark.slow
 def test_old_input_does_not_bring_it_back(tmp_path: Path) -> None:
     home = Home(tmp_path)
     fill(home)
@@ -122,6 +123,7 @@ def test_old_input_does_not_bring_it_back(tmp_path: Path) -> None:
     assert holding(home.folder) == []
 
 
+@pytest.mark.slow
 def test_what_waits_for_arize_is_not_sent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ARIZE_API_KEY", "key")
     monkeypatch.setenv("ARIZE_SPACE_ID", "space")
