@@ -122,16 +122,13 @@ def test_a_message_that_is_gone_is_named(home: Home, capsys: pytest.CaptureFixtu
     assert ledger(home, capsys, "--check", "--model", "other")[0] == 0
 
 
-def test_a_replay_moves_envelopes_to_the_table(
-    home: Home, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_parked_envelopes_balance(home: Home, capsys: pytest.CaptureFixture[str]) -> None:
     home.put(
         packed("halves", [{"request": {"id": 1}}, {"request": {"id": 2}}]),
         heartbeat("pub", [counted("halves", 2)], sequence=2),
     )
     home.run()
     assert sums(answer(home, capsys)["lines"]) == {"served": 2, "parked": 2}
-    (home.folder.parent / "later").mkdir()
     assert ledger(home, capsys, "--check")[0] == 0
 
 
