@@ -68,6 +68,8 @@ CUT: Final = 14
 SIZE: Final = 15
 PackKey: TypeAlias = tuple[str, ...]
 _NOTHING = b"{}"
+_REQUEST_ID = "x-request-id"
+"""The header by which a caller finds its request; where it is kept it is an attribute as well."""
 
 
 def allowed_names(names: Iterable[str]) -> frozenset[str | bytes]:
@@ -118,13 +120,12 @@ def flat(attributes: Mapping[str, str]) -> tuple[Flat, int]:
 
 def described(captured: Captured) -> tuple[PackKey, bytes, bytes]:
     """What all envelopes of one pack have in common; its headers and its attributes as JSON."""
-    headers, attributes = captured[HEADERS], captured[ATTRIBUTES]
-    if not headers:
-        key: PackKey = (*captured[1:6], "", "")
-        return key, _NOTHING, _json_object(attributes) if attributes else _NOTHING
-    pairs = _pairs(headers)
+    pairs = _pairs(captured[HEADERS])
+    attributes = _pairs(captured[ATTRIBUTES])
+    if (request_id := pairs.get(_REQUEST_ID)) is not None:
+        attributes.setdefault(_REQUEST_ID, request_id)
     key = (*captured[1:6], pairs.get("content-type", ""), pairs.get("content-encoding", ""))
-    return key, orjson.dumps(pairs), _json_object(attributes) if attributes else _NOTHING
+    return key, _json_object(pairs), _json_object(attributes)
 
 
 def with_json(captured: Captured, limit: int) -> Captured:
@@ -180,11 +181,13 @@ def batch_of(
     }
 
 
-def _json_object(joined: Flat) -> bytes:
-    return orjson.dumps(_pairs(joined))
+def _json_object(pairs: dict[str, str]) -> bytes:
+    return orjson.dumps(pairs) if pairs else _NOTHING
 
 
 def _pairs(joined: Flat) -> dict[str, str]:
+    if not joined:
+        return {}
     if type(joined) is tuple:
         texts = [_text(part) for part in joined]
     else:

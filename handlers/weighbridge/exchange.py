@@ -219,8 +219,6 @@ class Exchange(Attached):
 
     def _attributes(self, error: BaseException | None) -> dict[str, str]:
         attributes = {}
-        if (request_id := self._request_header(b"x-request-id")) is not None:
-            attributes["x-request-id"] = request_id
         if self._gone:
             attributes["disconnected"] = "response" if self._request_complete() else "request"
         elif error is not None:

@@ -58,9 +58,9 @@ def from_path(*templates: str, model: str = "") -> Callable[[Scope], Model | Non
             raise ValueError(f"{template} has no {{model}}, and model= is not given either")
     patterns = [_pattern(template).fullmatch for template in templates or INFERENCE_PATHS]
 
-    def of(scope: Scope) -> Model | None:
-        path: str = scope["path"]
-        root: str = scope.get("root_path") or ""
+    # A service answers at a few paths, and has a look-up for a tenth of what the patterns take.
+    @lru_cache(maxsize=1024)
+    def named(path: str, root: str) -> Model | None:
         # Servers and frameworks differ in whether the path of a mounted app has its root in front.
         paths = [path]
         if root and path.startswith(f"{root}/"):
@@ -72,7 +72,7 @@ def from_path(*templates: str, model: str = "") -> Callable[[Scope], Model | Non
                     return Model(parts.get("model", model), parts.get("version", ""))
         return None
 
-    return of
+    return lambda scope: named(scope["path"], scope.get("root_path") or "")
 
 
 def first_of(*functions: ModelOf) -> ModelOf:
