@@ -110,6 +110,35 @@ def extractor(
     Raises:
         InvalidExtractorError: anything of this that cannot work, with the remedy.
     """
+    _check_arguments(model_id, row, model_type, kind, statuses, table_version)
+
+    def register(function: F) -> F:
+        _check_function(function, model_id)
+        entry = Extractor(
+            model_id,
+            kind,
+            row,
+            model_type or "untyped",
+            settings or ModelSettings(),
+            function,
+            statuses,
+            inherits=model_type is None,
+            table_version=table_version,
+        )
+        _add(entry)
+        return function
+
+    return register
+
+
+def _check_arguments(
+    model_id: object,
+    row: object,
+    model_type: ModelType | None,
+    kind: object,
+    statuses: object,
+    table_version: object,
+) -> None:
     if not (isinstance(model_id, str) and MODEL_ID.fullmatch(model_id)):
         raise InvalidExtractorError(
             f"model id {model_id!r}: use 1 to 63 of a-z, 0-9, - and _, and begin with a-z or 0-9"
@@ -127,37 +156,21 @@ def extractor(
         raise InvalidExtractorError(
             f"{model_id}: statuses= takes a range, e.g. range(200, 300), or None for all"
         )
-
     if type(table_version) is not int or not 1 <= table_version <= MAX_TABLE_VERSION:
         raise InvalidExtractorError(
             f"{model_id}: table_version= takes a whole number from 1 to {MAX_TABLE_VERSION}"
         )
 
-    def register(function: F) -> F:
-        _check_function(function, model_id)
-        entry = Extractor(
-            model_id,
-            kind,
-            row,
-            model_type or "untyped",
-            settings or ModelSettings(),
-            function,
-            statuses,
-            inherits=model_type is None,
-            table_version=table_version,
-        )
-        entries = _registered.setdefault(function.__module__, [])
-        # A module or notebook cell that is executed again defines the same function again.
-        name = function.__name__
-        entries[:] = [
-            other
-            for other in entries
-            if (other.model_id, other.kind, other.function.__name__) != (model_id, kind, name)
-        ]
-        entries.append(entry)
-        return function
 
-    return register
+def _add(entry: Extractor) -> None:
+    # A module or notebook cell that is executed again defines the same function again.
+    entries = _registered.setdefault(entry.function.__module__, [])
+    entries[:] = [other for other in entries if _names(other) != _names(entry)]
+    entries.append(entry)
+
+
+def _names(entry: Extractor) -> tuple[str, Kind, str]:
+    return entry.model_id, entry.kind, entry.function.__name__
 
 
 def load_extractors(package: str = "extractors") -> Extractors:

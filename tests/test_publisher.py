@@ -427,17 +427,19 @@ def test_the_books_balance_when_it_is_closed_under_load(tmp_path: Path) -> None:
 
     def work(_: int) -> int:
         count = 0
-        while not stop.is_set() and count < 200_000:
+        while not stop.is_set():
             publisher.capture("flights", b"1", b"2")
             count += 1
         return count
 
     with ThreadPoolExecutor(4) as pool:
         served = pool.map(work, range(4))
-        eventually(lambda: publisher.stats()["served"] > 1000)
-        publisher.close()
-        eventually(lambda: publisher.stats()["dropped"].get("closed", 0) > 1000)
-        stop.set()
+        try:
+            eventually(lambda: publisher.stats()["served"] > 1000)
+            publisher.close()
+            eventually(lambda: publisher.stats()["dropped"].get("closed", 0) > 1000)
+        finally:
+            stop.set()
         count = sum(served)
     causes = dropped(publisher)
     assert publisher.stats()["served"] == count

@@ -10,13 +10,12 @@ import time
 import weakref
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from time import time_ns
 from typing import Any, Literal, TypeAlias
 
 from weighbridge.captured import (
-    CONTEXT_BYTES,
     JSON,
     KEPT_HEADERS,
     MODEL,
@@ -31,12 +30,13 @@ from weighbridge.counts import Counts, ModelCounts, Stats
 from weighbridge.delivery import Delivery
 from weighbridge.destinations import open_destination
 from weighbridge.exits import at_exit, not_at_exit
+from weighbridge.handed import Limit, body_of, context_of, nanos
 from weighbridge.log import log_once
 from weighbridge.sampling import Sampling
 from weighbridge.spool import Spool
 from weighbridge.spooling import Spooler
 from weighbridge.telemetry import export_counts
-from weighbridge.wire import CUT_CONTEXT, CUT_REQUEST, CUT_RESPONSE, Kind
+from weighbridge.wire import Kind
 from weighbridge.worker import Worker
 
 DELIVERING_SHARE = 0.8
@@ -45,8 +45,6 @@ MAX_ENVELOPE_BYTES = 8 << 20
 """Pub/Sub takes 10 MB a message; this leaves room for what zstd cannot compress."""
 WhenFull: TypeAlias = Literal["drop_newest", "drop_oldest"]
 Oversize: TypeAlias = Literal["cut", "leave_out"]
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
 
 
 class EnvelopePublisher:
@@ -98,7 +96,8 @@ class EnvelopePublisher:
         self.max_body_bytes = max_body_bytes
         self._to = destination
         self._max_queued, self._max_queued_bytes = max_queued, max_queued_bytes
-        self._drop_oldest, self._leave_out = when_full == "drop_oldest", oversize == "leave_out"
+        self._drop_oldest = when_full == "drop_oldest"
+        self._limit = Limit(max_body_bytes, oversize == "leave_out")
         self._headers = allowed_names(headers)
         self._sampling = Sampling(sample)
         self._spool_bytes, self._linger, self._heartbeat = spool_bytes, linger, heartbeat
@@ -281,16 +280,18 @@ class EnvelopePublisher:
         context: Any,
         cut: int,
     ) -> None:
-        now = time_ns() if event_time is None else _nanos(event_time)
+        now = time_ns() if event_time is None else nanos(event_time)
         size = len(model_version)
         if type(request) is bytes and type(response) is bytes and context is None:
             size += len(request) + len(response)
         else:
-            request, response = _bytes(request), _bytes(response)
-            context, bulk = _context(context)
+            request, response = body_of(request), body_of(response)
+            context, bulk = context_of(context)
             size += len(request or b"") + len(response or b"") + bulk
         if size > self.max_body_bytes:
-            request, response, context, cut, size = self._limited(request, response, context, cut)
+            request, response, context, cut, size = self._limit.applied(
+                request, response, context, cut
+            )
         kept: Flat = ()
         if headers:
             kept, more = kept_headers(headers, self._headers)
@@ -342,20 +343,6 @@ class EnvelopePublisher:
             and self._bytes_in - self._worker.freed + size <= self._max_queued_bytes
         )
 
-    def _limited(
-        self, request: bytes | None, response: bytes | None, context: Any, cut: int
-    ) -> tuple[bytes | None, bytes | None, Any, int, int]:
-        """The bodies within the limit, what was cut of them, and their bytes."""
-        most = self.max_body_bytes
-        if request is not None and len(request) > most:
-            request, cut = None if self._leave_out else request[:most], cut | CUT_REQUEST
-        if response is not None and len(response) > most:
-            response, cut = None if self._leave_out else response[:most], cut | CUT_RESPONSE
-        context, bulk = _context(context)
-        if type(context) is bytes and bulk > most:  # an object is measured once it is JSON
-            context, bulk, cut = None, 0, cut | CUT_CONTEXT
-        return request, response, context, cut, len(request or b"") + len(response or b"") + bulk
-
     def _reserved(self, envelope_id: str) -> int:
         """The number of an id that was reserved; another one if that was before a fork."""
         if not envelope_id.startswith(self._prefix):
@@ -406,25 +393,6 @@ class EnvelopePublisher:
 def _one_of(name: str, value: object, choices: tuple[str, ...]) -> None:
     if value not in choices:
         raise ValueError(f"{name}: write {' or '.join(map(repr, choices))}")
-
-
-def _nanos(moment: datetime) -> int:
-    """Nanoseconds since 1970. TypeError for a time without zone, which would be a guess."""
-    return (moment - _EPOCH) // _MICROSECOND * 1000
-
-
-def _bytes(body: Any) -> bytes | None:
-    """The body; a copy of what can still change. TypeError for a str."""
-    return body if body is None or type(body) is bytes else memoryview(body).tobytes()
-
-
-def _context(context: Any) -> tuple[Any, int]:
-    """A context, and what it counts for."""
-    if context is None:
-        return None, 0
-    if isinstance(context, (bytearray, memoryview)):
-        context = bytes(context)
-    return context, len(context) if type(context) is bytes else CONTEXT_BYTES
 
 
 _publishers: weakref.WeakSet[EnvelopePublisher] = weakref.WeakSet()
