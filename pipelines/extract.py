@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Generator, Iterator, Sequence
+from functools import cache
 from itertools import compress, islice
 from operator import attrgetter
 from time import perf_counter, thread_time_ns
@@ -134,9 +135,7 @@ class _ExtractRowsFn(beam.DoFn):
         limits = (item.settings.timeout.total_seconds() for item in self._extractors.values())
         self._at_work = AtWork(store, max(limits, default=0.0))
         self._limit = TimeLimit(self._at_work.tick, self._at_work.end_process)
-        # Rows are many small objects without cycles: collecting often costs 4 to 16 per cent.
-        gc.freeze()
-        gc.set_threshold(_GC_THRESHOLD)
+        _collect_seldom()
 
     def teardown(self) -> None:
         self._limit.close()
@@ -340,6 +339,14 @@ class _ExtractRowsFn(beam.DoFn):
         letter = decoded.dead_letter(position, failure)
         letter.attributes["failure_extractor_version"] = extractor.version
         return TaggedOutput(FAILURES, letter)
+
+
+@cache
+def _collect_seldom() -> None:
+    """Rows are many small objects without cycles: collecting often costs 4 to 16 per cent."""
+    # Once a process: what an earlier bundle left behind would be frozen for good.
+    gc.freeze()
+    gc.set_threshold(_GC_THRESHOLD)
 
 
 def _bytes(held: Held) -> int:

@@ -1,9 +1,11 @@
 """The whole run through `run(argv)`: files in, tables, dead letters, parked messages out."""
 
+import gc
 import os
 import re
 import subprocess
 import sys
+import weakref
 from datetime import timedelta
 from pathlib import Path
 
@@ -86,6 +88,18 @@ def test_captured_traffic_arrives_with_its_actuals(home: Home) -> None:
     assert {row["amount"] for row in rows} == {2.0, 3.5}
     assert {row["seen_at"].isoformat() for row in rows} == {"2025-12-31T23:00:00+00:00"}
     assert home.row_ids("scores_actuals") == [f"{truth}:0"]
+
+
+def test_a_run_keeps_no_garbage_of_the_one_before(home: Home) -> None:
+    home.put(plain("scores", scored(0.75), message_id="m1"))
+    home.run()
+    garbage = Home(home.folder)
+    garbage.__dict__["ring"] = garbage
+    left = weakref.ref(garbage)
+    del garbage
+    home.run()
+    gc.collect()
+    assert left() is None
 
 
 def test_a_second_run_adds_nothing(home: Home) -> None:
