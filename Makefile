@@ -24,7 +24,7 @@ run: install ## real flights through a service, the pipeline, tables and Arize's
 	$(BIN)/weighbridge demo $(ARGS)
 
 test: install ## everything but the slow tests
-	$(BIN)/python -m pytest -n $(JOBS) -m 'not slow'
+	$(BIN)/python -m pytest -n $(JOBS) -m 'not slow' --timeout 300
 
 test-all: install ## all tests
 	$(BIN)/python -m pytest -n $(JOBS)

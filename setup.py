@@ -33,6 +33,7 @@ TEST = [
     "opentelemetry-sdk>=1.27",
     "polars>=1.30",
     "pytest>=8",
+    "pytest-timeout>=2.3",
     "pytest-xdist>=3.6",
     "pyyaml>=6",
     "ruff>=0.9",
