@@ -86,18 +86,12 @@ class Tables:
         return self._catalog
 
     @property
-<<<<<<< HEAD
-    def commits_at_once(self) -> int:
+    def at_once(self) -> int:
         """Some in the home folder, as a commit mostly waits for the disk.
 
         Elsewhere one, as clients of catalogs do not promise to be used by threads.
         """
         return LOCAL_COMMITS if self.address.is_file else 1
-=======
-    def at_once(self) -> int:
-        """One: a commit is mostly work for this process, and SQLite takes one at a time."""
-        return 1
->>>>>>> bigq
 
     @property
     def store(self) -> Store:
