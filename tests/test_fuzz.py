@@ -10,7 +10,7 @@ from fuzz.checks import Extraction, check_archive
 from fuzz.inputs import MESSAGES, archives, mutations
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from support import plain, scored
+from support import packed, plain, scored
 
 from weighbridge.archive import Message, UnreadableArchive, encode_archive, read_archive
 
@@ -59,6 +59,17 @@ def test_a_publish_time_that_no_calendar_has(extraction: Extraction, micros: int
     data = encode_archive([Message(b"null", {"model_id": "scores"}, "", micros)])
     [message] = read_archive(io.BytesIO(data))
     assert message.publish_time is None
+    assert extraction.check(message) == "decode"
+
+
+@pytest.mark.parametrize(
+    ("first", "offset"), [(-(2**63) + 28, -29), (2**63 - 1, 1), (-2, 1), (5, -6)]
+)
+def test_sequence_numbers_that_no_publisher_gives_out(
+    extraction: Extraction, first: int, offset: int
+) -> None:
+    """The dead letter of one of its envelopes could not be written."""
+    message = packed("scores", [scored("x")], first=first, sequence_offset=[offset])
     assert extraction.check(message) == "decode"
 
 

@@ -96,7 +96,7 @@ message = st.sampled_from(MESSAGES)
 long = st.integers(-(2**63), 2**63 - 1)
 body = st.none() | st.binary(max_size=20)
 PER_ENVELOPE = st.tuples(
-    long, long, st.none() | st.integers(-(2**31), 2**31 - 1), st.none() | long,
+    st.integers(0, 2**62), long, st.none() | st.integers(-(2**31), 2**31 - 1), st.none() | long,
     st.binary(max_size=9), st.binary(max_size=9), body, body, body, st.integers(0, 7),
 )  # fmt: skip
 
@@ -107,7 +107,12 @@ def batches(draw: st.DrawFn) -> Batch:
     columns = [list(column) for column in zip(*envelopes)] or [[] for _ in ARRAYS]
     texts = {name: draw(st.text(max_size=9)) for name, kind in ONCE if kind == "string"}
     kind = draw(st.sampled_from(["prediction", "actual"]))
-    return {**texts, "kind": kind, "first_sequence": draw(long), **dict(zip(ARRAYS, columns))}
+    return {
+        **texts,
+        "kind": kind,
+        "first_sequence": draw(st.integers(0, 2**62)),
+        **dict(zip(ARRAYS, columns)),
+    }
 
 
 @given(batches(), st.booleans())

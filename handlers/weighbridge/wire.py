@@ -19,6 +19,8 @@ HEARTBEAT_CONTENT: Final = "weighbridge.heartbeat.v1"
 MAX_BATCH_BYTES: Final = 64 << 20
 """Reading may take nine times as much, as each byte of a hostile batch may be an item of a list."""
 CUT_REQUEST, CUT_RESPONSE, CUT_CONTEXT = 1, 2, 4
+MAX_SEQUENCE: Final = (1 << 63) - 1
+"""Avro's largest long."""
 ARRAYS: Final = (
     "sequence_offset",
     "event_time",
@@ -71,11 +73,15 @@ def unpack(attributes: dict[str, str], data: bytes, limit: int = MAX_BATCH_BYTES
         limit: the most bytes that the batch may unpack to.
 
     Raises:
-        DecodeError: not such a batch, too large, arrays of unequal length, or another model's.
+        DecodeError: not such a batch, too large, arrays of unequal length, another model's, or
+            numbers that no publisher gives out.
     """
     batch: Batch = _read(_BATCH, attributes, data, limit)
     if len({len(batch[name]) for name in ARRAYS}) != 1:
         raise DecodeError("the batch's arrays differ in length")
+    first, offsets = batch["first_sequence"], batch["sequence_offset"]
+    if offsets and (first + min(offsets) < 0 or first + max(offsets) > MAX_SEQUENCE):
+        raise DecodeError("sequence numbers are below 0 or beyond 64 bits")
     if batch["kind"] not in ("prediction", "actual"):
         raise DecodeError('kind is neither "prediction" nor "actual"')
     if attributes.get("model_id", batch["model_id"]) != batch["model_id"]:
