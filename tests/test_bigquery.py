@@ -316,7 +316,7 @@ STEPS = [
     for what in ("staged file", "entry", "job", "outcome", "upload", "acknowledgement")
     for when in ("before", "after")
 ]
-QUICK = {"after staged file", "before job", "after job", "before acknowledgement"}
+QUICK = {"after job"}
 
 
 @pytest.mark.parametrize(
@@ -350,6 +350,7 @@ def test_a_killed_run_is_made_whole_by_the_next(home: InBigQuery, step: str) -> 
         assert got == once
 
 
+@pytest.mark.slow
 def test_the_page_shows_what_happens(
     tmp_path: Path, google: GoogleEmulators, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -87,6 +87,7 @@ def extract(envelope: Envelope) -> Iterator[dict]:
 """
 
 
+@pytest.mark.slow
 def test_a_git_revision_is_the_other_side(
     home: Home, cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

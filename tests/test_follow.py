@@ -88,6 +88,7 @@ def test_it_exits_when_nothing_comes(home: Home) -> None:
     assert (status, "0 files in" in out) == (0, True), err
 
 
+@pytest.mark.slow
 def test_a_second_follower_of_a_home_is_refused(home: Home) -> None:
     home.put(packed("scores", [scored(0.5)]), name="a")
     first = watched(home)
@@ -165,6 +166,7 @@ def test_one_unbounded_job_until_it_is_stopped(home: Home, emulator: Emulator) -
     assert "Traceback" not in err
 
 
+@pytest.mark.slow
 def test_a_batch_whose_files_were_replaced_is_none(home: Home) -> None:
     path = home.put(packed("scores", [scored(0.5)]), name="a")
     journal = Journal(home.folder / "follow.db")
@@ -199,6 +201,7 @@ def numbered(number: int) -> Message:
     return plain("number", body, message_id=f"m{number}")
 
 
+@pytest.mark.slow
 def test_a_batch_that_kills_its_process_stops_nothing_else(home: Home, tmp_path: Path) -> None:
     write_package(tmp_path, "poisoned", number=POISON.format(mended=""))
     home.package = "poisoned"

@@ -28,7 +28,7 @@ STEPS = [
     )
     for when in ("before", "after")
 ]
-QUICK = {"after data file", "before metadata", "after catalog", "after upload"}
+QUICK = {"after data file", "after catalog"}
 ENVELOPES = 40
 
 

@@ -100,6 +100,7 @@ def test_killed_maintenance_is_made_whole_by_the_next(tmp_path: Path, step: str)
     assert pending_rows(outbox) == waiting + Counter(["after:0", "after:1"])
 
 
+@pytest.mark.slow
 def test_commits_beside_maintenance_lose_nothing_and_double_nothing(tmp_path: Path) -> None:
     tables, outbox = new_tables(tmp_path), Outbox(tmp_path)
     commit_files(tables, NAME, write(tables, rows(["e0"], at=YESTERDAY)), outbox)

@@ -71,6 +71,7 @@ def received(receiver: ArizeReceiver) -> Counter[str]:
     )
 
 
+@pytest.mark.slow
 def test_six_hours_without_arize(home: Home, receiver: ArizeReceiver) -> None:
     """It is asked once in five minutes, and all arrives when it is back."""
     commit(home, 0, 3)

@@ -188,6 +188,7 @@ def test_a_damaged_record_counts_as_none(store: Store, clock: Clock) -> None:
         assert ward(store, clock).admitted() is None
 
 
+@pytest.mark.slow
 def test_each_way_to_do_harm_is_set_aside_and_nothing_is_lost(
     home: Home, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -269,7 +270,14 @@ def test_a_call_that_takes_ever_more_memory_is_ended(home: Home) -> None:
 
 
 @pytest.mark.parametrize("model_id", ["sleeps", "stuck"])
-@pytest.mark.parametrize("way", [(), ("--workers", "2"), ("--follow", "--exit_when_idle", "1s")])
+@pytest.mark.parametrize(
+    "way",
+    [
+        (),
+        pytest.param(("--workers", "2"), marks=pytest.mark.slow),
+        pytest.param(("--follow", "--exit_when_idle", "1s"), marks=pytest.mark.slow),
+    ],
+)
 def test_code_that_never_returns_takes_down_its_process_once(
     home: Home, model_id: str, way: tuple[str, ...]
 ) -> None:

@@ -197,7 +197,7 @@ STEPS = [
     for what in ("data file", "dead letter", "entry", "catalog", "mark", "upload")
     for when in ("before", "after")
 ]
-QUICK = {"after entry", "before mark", "after catalog"}
+QUICK = {"after catalog"}
 
 
 @pytest.mark.parametrize(
@@ -289,11 +289,11 @@ def test_an_envelope_that_is_twice_in_a_rewritten_archive_is_once_in_the_table(
 @pytest.mark.parametrize(
     "step",
     [
-        "before entry",
+        pytest.param("before entry", marks=pytest.mark.slow),
         "before catalog",
         pytest.param("after data file", marks=pytest.mark.slow),
         pytest.param("after entry", marks=pytest.mark.slow),
-        "after catalog",
+        pytest.param("after catalog", marks=pytest.mark.slow),
         pytest.param("after upload", marks=pytest.mark.slow),
     ],
 )

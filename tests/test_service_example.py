@@ -46,6 +46,7 @@ def run(folder: Path, program: str, *arguments: str) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_its_own_tests_and_style(folder: Path) -> None:
     # The emulator of BigQuery brings a plug-in that cannot be imported without Docker's client.
     unwanted = ("-p", "no:cacheprovider", "-p", "no:bqemulator")

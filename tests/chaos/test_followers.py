@@ -137,6 +137,7 @@ def test_a_follower_of_a_folder(tmp_path: Path, receiver: ArizeReceiver) -> None
     story.tell(len(truth.cases), truth.rows, again, left)
 
 
+@pytest.mark.slow
 def test_a_follower_of_a_subscription(
     tmp_path: Path, receiver: ArizeReceiver, emulator: Emulator
 ) -> None:

@@ -159,6 +159,7 @@ def torment(runs: Runs, given: Input, random: Random, kills: int) -> Kills:
     return met
 
 
+@pytest.mark.slow
 def test_runs_over_input_that_overlaps(tmp_path: Path, receiver: ArizeReceiver) -> None:
     story, random = Story("runs over files"), Random(f"runs {SEED}")
     given = made_input(tmp_path / "in", SCALE.envelopes, random)
