@@ -104,6 +104,60 @@ def test_twice_changes_nothing(home: Home, capsys: pytest.CaptureFixture[str]) -
     assert answer(home, capsys)["lines"] == before
 
 
+def replay(home: Home, *words: str) -> None:
+    own = ["--home", str(home.folder), "--extractors_package", home.package, "--no_arize"]
+    assert _main(["replay", *words, *own]) == 0
+
+
+def test_it_balances_after_a_replay_of_dead_letters(
+    home: Home, capsys: pytest.CaptureFixture[str]
+) -> None:
+    captured(home)
+    home.run()
+    before = sums(answer(home, capsys)["lines"])
+    home.package = "mended"
+    replay(home, "--failures")
+    assert "failed for the same cause again" in capsys.readouterr().out
+    after = {
+        **before,
+        "committed": 6,  # the score that was too high
+        "dead_letters": {"extract": 1, "route": 1},
+    }
+    assert sums(answer(home, capsys)["lines"]) == after
+    assert ledger(home, capsys, "--check") == (0, "balances: 1 publisher, 12 envelopes served")
+    replay(home, "--failures")
+    assert sums(answer(home, capsys)["lines"]) == after
+    assert ledger(home, capsys, "--check")[0] == 0
+
+
+def test_it_balances_after_a_replay_of_parked_messages(
+    home: Home, capsys: pytest.CaptureFixture[str]
+) -> None:
+    captured(home)
+    home.package = "extractors"  # which knows none of these models
+    home.run()
+    assert sums(answer(home, capsys)["lines"]) == {
+        "served": 12,
+        "sampled_out": 1,
+        "dropped": {"refused": 1},
+        "dead_letters": {"route": 1},
+        "parked": 9,
+    }
+    assert ledger(home, capsys, "--check")[0] == 0
+    home.package = "odd"
+    replay(home, "--parked")
+    assert sums(answer(home, capsys)["lines"]) == {
+        "served": 12,
+        "sampled_out": 1,
+        "dropped": {"refused": 1},
+        "committed": 5,
+        "dead_letters": {"validate": 1, "extract": 1, "route": 1},
+        "parked": 1,
+        "skipped": {"status": 1},
+    }
+    assert ledger(home, capsys, "--check") == (0, "balances: 1 publisher, 12 envelopes served")
+
+
 def test_a_message_that_is_gone_is_named(home: Home, capsys: pytest.CaptureFixture[str]) -> None:
     publisher = EnvelopePublisher(home.input, linger=0.01)
     ids = [publisher.capture("scores", *_bodies(number)) for number in range(30)]
