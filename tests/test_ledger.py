@@ -158,6 +158,28 @@ def test_it_balances_after_a_replay_of_parked_messages(
     assert ledger(home, capsys, "--check") == (0, "balances: 1 publisher, 12 envelopes served")
 
 
+def test_it_balances_after_rows_were_erased(
+    home: Home, capsys: pytest.CaptureFixture[str]
+) -> None:
+    captured(home)
+    home.put(
+        packed("scores", [scored(0.5, 0.7), scored(0.5, 0.7, prefix="d")]),
+        heartbeat("pub", [counted("scores", 2)], sequence=2),
+    )
+    home.run()
+    before = sums(answer(home, capsys)["lines"])
+    own = ["--home", str(home.folder), "--extractors_package", home.package]
+    # Two envelopes of one row, one of which has another case that stays.
+    meant = "case_id in ('c-1', 'c-3')"
+    assert _main(["tables", "erase", "--model", "scores", "--where", meant, *own]) == 0
+    after = {**before, "committed": 5, "skipped": {"status": 1, "erased": 2}}
+    for _ in range(2):
+        assert sums(answer(home, capsys)["lines"]) == after
+        code, text = ledger(home, capsys, "--check", "--model", "scores")
+        assert (code, "balances: 2 publishers, 14 envelopes served" in text) == (0, True)
+        home.run()  # old input brings nothing back
+
+
 def test_a_message_that_is_gone_is_named(home: Home, capsys: pytest.CaptureFixture[str]) -> None:
     publisher = EnvelopePublisher(home.input, linger=0.01)
     ids = [publisher.capture("scores", *_bodies(number)) for number in range(30)]
