@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -159,6 +160,24 @@ def test_two_threads_that_count_in_another_order_than_they_number() -> None:
     books = keeper(found, [("table", f"a-{n}") for n in range(3)])
     [standing] = standings(books, found, START, END, START + 2 * HOUR, HOUR - 1)
     assert standing.balances
+
+
+@pytest.mark.parametrize(
+    ("later", "most"),
+    [
+        ([], 5),  # all until the next heartbeat
+        ([5, 6], 3),
+        ([6, 7], 1 + 2),  # 5 is nowhere, and 8 and 9 may have been there
+        ([5, 6, 7, 8, 9], 5),  # it may have been about to send one, or have sent one in vain
+        ([5, 11], 5 + 5),
+    ],
+)
+def test_what_a_silent_one_may_have_lost_since(later: list[int], most: int) -> None:
+    found = beats(beat("a", ["table"] * 5, START + HOUR, final=False))
+    books = keeper(found, [("table", f"a-{n}") for n in (*range(5), *later)])
+    [standing] = standings(books, found, START, END, END, 0)
+    assert (standing.state, standing.balances) == (State.SILENT, True)
+    assert standing.lost_since == most
 
 
 def test_more_than_was_served_does_not_balance() -> None:

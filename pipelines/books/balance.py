@@ -130,13 +130,12 @@ class Bookkeeper:
             models.setdefault(model, Counter())[_COLUMN[fate], why] += count
         whole = self._unread(publisher, sum_of(models.values()))
         models.setdefault("", Counter()).update(whole)
-        later = int(self._seen.inside[part][last:].sum())
         return Account(
             publisher,
             start,
             end,
             models,
-            later,
+            len(numbers) - int(last),
             holes(numbers, start.sequence, end.sequence),
             int(numbers[-1]) if len(numbers) else -1,
         )

@@ -28,8 +28,7 @@ class Standing:
     Attributes:
         last: its last heartbeat.
         state: how it is.
-        lost_since: of a silent one, the most that it may have served and lost since then, by its
-            rate until the next heartbeat was due.
+        lost_since: of a silent one, the most that it may have served and lost since then.
         account: settled until the grace began; None for one that began later.
     """
 
@@ -82,11 +81,13 @@ def _state(last: Beat, now: int, grace: int) -> State:
 
 
 def _lost_since(beats: Beats, publisher: str, keeper: Bookkeeper, last: Beat) -> int:
-    """Its rate between its last two heartbeats, for as long as that was, less what came."""
+    """What is nowhere of the numbers seen since, and its rate until the next heartbeat was due."""
     before = [*beats.before(publisher, last.time), NOTHING][0]
-    later = keeper.account(publisher, last, last).later
-    served = last.total["served", ""] - before.total["served", ""]
-    return max(0, served - later)
+    due = last.total["served", ""] - before.total["served", ""]
+    account = keeper.account(publisher, last, last)
+    seen = max(0, account.last_number + 1 - last.sequence)
+    # More than that: heartbeats got lost, and the next one was due at some moment later.
+    return seen - account.later + (due - seen if seen < due else due)
 
 
 def describe(standing: Standing) -> list[str]:

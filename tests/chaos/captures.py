@@ -1,7 +1,8 @@
 """A service that captures at a steady rate, told what to do through its standard input.
 
 Arguments: topic, spool or "", and the publisher's other arguments as JSON. Each line of its output
-is "model envelope_id", or the JSON that answers a command: `rate N`, `stats`, `close`.
+is "model envelope_id", of which the model is written before it captures, or the JSON that answers a
+command: `rate N`, `stats`, `close`.
 """
 
 import json
@@ -61,7 +62,8 @@ def main(topic: str, spool: str, arguments: dict[str, Any]) -> None:
             answer = body[:9]
             if model == "quotes" and random.random() < 0.9:  # a good one, else a dead letter
                 body, answer = quote(random)
-            os.write(1, f"{model} {publisher.capture(model, body, answer)}\n".encode())
+            os.write(1, f"{model} ".encode())  # one that is killed has said what it was doing
+            os.write(1, f"{publisher.capture(model, body, answer)}\n".encode())
 
 
 if __name__ == "__main__":

@@ -1,13 +1,16 @@
-"""All that can go wrong in one run: services, broker, follower, disk and Arize. Nothing is lost."""
+"""All that can go wrong in one run: services, broker, follower, disk and Arize.
+
+What is lost is what a service had in its memory when it was killed, and the ledger says so.
+"""
 
 from __future__ import annotations
 
 import json
 import subprocess
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -19,107 +22,18 @@ from conftest import Emulator, eventually
 from feeds import Topic
 from lives import FRONT, GROUP, Kills, Life, end_all, spare_moment
 from scale import LONG, SEED
+from support import Home
 from test_followers import IDLE, Followed
-from test_publishers import Service, kept, mount, service, settle
+from test_publishers import Service, kept, mount
+from troubles import HEARTBEAT_SECONDS, MOST_A_SECOND, Line, Troubles
 
 from pipelines.cli import _main
-from pipelines.receiver import ArizeReceiver, Fault
+from pipelines.receiver import ArizeReceiver
 
 pytestmark = pytest.mark.filterwarnings("ignore:The return_immediately")
 SECONDS = 600.0 if LONG else 20.0
 SERVICES = 2
-MODELS = ["quotes", "quotes", "quotes", "ghosts", "half"]
 ROOM = "512m"
-FAULTS = (
-    Fault(status=429, headers={"retry-after": "1"}),
-    Fault(status=500),
-    Fault(status=302, headers={"location": "/"}),
-    Fault(reset=True),
-    Fault(status=200, body=b"<html>hello</html>"),
-    Fault(hang=35.0 if LONG else 1.0),
-)
-
-
-@dataclass
-class Line:
-    """What `service` takes for a broker: a topic behind a proxy."""
-
-    topic: str
-    proxy: Proxy
-
-
-@dataclass
-class Troubles:
-    """Makes trouble of all kinds, one after the other, and puts each right again."""
-
-    random: Random
-    line: Line
-    receiver: ArizeReceiver
-    disk: Path
-    spool: Path
-    stack: ExitStack
-    running: list[Service] = field(default_factory=list)
-    ended: list[Service] = field(default_factory=list)
-    met: dict[str, int] = field(default_factory=dict)
-
-    def begin(self) -> None:
-        """Start one more service."""
-        more = {"models": MODELS, "heartbeat": 0.5}
-        one = self.stack.enter_context(service(self.line, self.spool, self.random, **more))  # type: ignore[arg-type]
-        one.tell(f"rate {self.random.randrange(20, 60)}")
-        self.running.append(one)
-
-    def next(self) -> None:
-        """One of them."""
-        kinds: tuple[Callable[[], None], ...] = (
-            self.stall,
-            self.cut,
-            self.refuse,
-            self.arize,
-            self.arize,
-            self.fill,
-            self.redeploy,
-        )
-        kind = self.random.choice(kinds)
-        self.met[kind.__name__] = self.met.get(kind.__name__, 0) + 1
-        kind()
-
-    def stall(self) -> None:
-        self.line.proxy.hold()
-        self._wait()
-        self.line.proxy.go_on()
-
-    def cut(self) -> None:
-        self.line.proxy.cut()
-
-    def refuse(self) -> None:
-        self.line.proxy.refuse()
-        self._wait()
-        self.line.proxy.accept()
-
-    def arize(self) -> None:
-        self.receiver.fail(self.random.choice(FAULTS), self.random.randint(1, 6))
-        self._wait()
-
-    def fill(self) -> None:
-        """Leave no room where the follower writes."""
-        filler = self.disk / "filler"
-        if self.disk.is_mount():
-            with suppress(OSError), open(filler, "wb", buffering=0) as stream:
-                while stream.write(bytes(1 << 16)) == 1 << 16:
-                    pass
-            self._wait()
-            filler.unlink()
-
-    def redeploy(self) -> None:
-        """End a service as a rollout does, whatever the broker does, and start the next one."""
-        self.begin()
-        one = self.running.pop(0)
-        one.tell("close")
-        self.ended.append(one)
-
-    def _wait(self) -> None:
-        spare_moment(self.random, 8.0 if LONG else 0.7)
 
 
 @pytest.fixture
@@ -169,16 +83,135 @@ def ledger(home: Path, capsys: pytest.CaptureFixture[str], *more: str) -> tuple[
     return code, capsys.readouterr().out
 
 
-def totals(found: dict[str, Any]) -> dict[str, int]:
+@dataclass(frozen=True)
+class Told:
+    """What a service said, beside what the tables hold of it.
+
+    Attributes:
+        ids: of all that it has captured, by model.
+        here: those that are in a table, by what kind of one: a dead letter, parked, skipped.
+        counted: how many envelopes its last heartbeat counts; None if none of it has arrived.
+    """
+
+    ids: list[tuple[str, str]]
+    here: set[str]
+    counted: int | None
+
+    @property
+    def gone(self) -> set[int]:
+        """Numbers of what sampling keeps and is nowhere."""
+        return set(map(number_of, kept(named(self.ids)) - self.here))
+
+
+def number_of(envelope_id: str) -> int:
+    return int(envelope_id.rpartition("-")[2])
+
+
+def named(captured: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """As `kept` takes them, which knows the shares of its own models only."""
+    return [(model if model == "half" else "all", id_) for model, id_ in captured]
+
+
+def told_by(services: list[Service], home: Home) -> dict[str, Told]:
+    """What services said and what came of it, by publisher."""
+    tables = (("quotes", "models"), *((name, "weighbridge") for name in ("skipped", "parked")))
+    here = {row["envelope_id"] for table in tables for row in home.rows(*table)}
+    here |= {row["failed_envelope_id"] for row in home.rows("failures", "weighbridge")}
+    counted: dict[str, int] = {}
+    for beat in home.rows("heartbeats", "weighbridge"):
+        counted[beat["publisher_id"]] = max(beat["sequence"], counted.get(beat["publisher_id"], 0))
+    found = {}
+    for one in services:
+        publisher = one.ids[0][1].rpartition("-")[0]
+        last = f"{publisher}-{len(one.ids)}"
+        # It may have captured one more than it has said.
+        more = last in here or counted.get(publisher, 0) > len(one.ids)
+        ids = [*one.ids, *([(one.begun, last)] if more else [])]
+        assert [number_of(id_) for _, id_ in ids] == list(range(len(ids)))
+        found[publisher] = Told(ids, here & {id_ for _, id_ in ids}, counted.get(publisher))
+    assert not here - {id_ for told in found.values() for _, id_ in told.ids}
+    return found
+
+
+def check_killed(standing: dict[str, Any], told: Told) -> tuple[int, int]:
+    """What a kill has cost is what the ledger says; envelopes that it names, and newer ones."""
+    assert standing["state"] == "silent" and standing["served"] == told.counted
+    numbers = {n for a, b in standing["holes"] for n in range(a, b + 1)}
+    lost = {number for number in told.gone if number < (told.counted or 0)}
+    newer = told.gone - lost
+    assert standing["missing"] == len(lost) and lost <= numbers
+    assert standing["balances"] == (not lost)
+    most = standing["lost_since_last_heartbeat_at_most"]
+    assert len(newer) <= most + 2 * HEARTBEAT_SECONDS * MOST_A_SECOND
+    return len(lost), len(newer)
+
+
+def check_books(
+    troubles: Troubles, home: Home, capsys: pytest.CaptureFixture[str]
+) -> tuple[dict[str, int], str]:
+    """The ledger says of each service what is true; its sums, and what kills have cost."""
+    found = json.loads(ledger(home.folder, capsys, "--json")[1])
+    sums, said = totals(found["lines"]), told_by([*troubles.ended, *troubles.killed], home)
+    ended = {one.ids[0][1].rpartition("-")[0] for one in troubles.ended}
+    standings = {one["publisher"]: one for one in found["publishers"]}
+    assert set(standings) == {name for name, told in said.items() if told.counted is not None}
+    for name in ended:
+        one, told = standings[name], said[name]
+        assert (one["state"], one["missing"], one["balances"]) == ("closed", 0, True)
+        assert one["served"] == len(told.ids) and not told.gone
+    costs = [check_killed(standings[name], said[name]) for name in set(standings) - ended]
+    counted = [told.ids[: told.counted] for told in said.values() if told.counted is not None]
+    served = [each for ids in counted for each in ids]
+    missing, newer = (sum(numbers) for numbers in zip((0, 0), *costs))
+    accounted = ("sampled_out", "dropped", "committed", "dead_letters", "parked", "skipped")
+    assert sums["served"] == len(served) == missing + sum(sums.get(name, 0) for name in accounted)
+    assert sums["sampled_out"] == len(served) - len(kept(named(served)))
+    unheard = sum(len(told.here) for told in said.values() if told.counted is None)
+    assert sum(totals(found["without_heartbeats"]).values()) == unheard
+    code, text = ledger(home.folder, capsys, "--check")
+    assert code == (3 if missing else 0), text
+    cost = f"{len(troubles.killed)} killed, {missing} missing, {newer} newer than heartbeats"
+    return sums, f"{cost}; the ledger's last word: {text.splitlines()[-1]}"
+
+
+def totals(lines: list[dict[str, Any]]) -> dict[str, int]:
     """Envelopes by column, over all lines."""
     sums: dict[str, int] = {}
-    for line in found["lines"]:
+    for line in lines:
         for name, value in line.items():
             if isinstance(value, dict):
                 sums[name] = sums.get(name, 0) + sum(value.values())
             elif isinstance(value, int):
                 sums[name] = sums.get(name, 0) + value
     return sums
+
+
+def make_trouble(troubles: Troubles, followed: Followed, random: Random) -> Kills:
+    """All of it, while a follower is killed again and again; what its kills have met."""
+    over, kills = threading.Event(), list[Kills]()
+    killing = Random(f"kills {SEED}")
+    killer = threading.Thread(target=lambda: kills.append(torment(followed, killing, over)))
+    timer = threading.Timer(SECONDS, over.set)
+    killer.start()
+    timer.start()
+    try:
+        while not over.is_set():
+            troubles.next()
+            spare_moment(random, 2.0 if LONG else 0.3)
+    finally:
+        over.set()
+        killer.join()
+    troubles.end()
+    return kills[0]
+
+
+def finish(followed: Followed) -> None:
+    """Let a follower run until nothing waits, in the subscription or for Arize."""
+    for _ in range(3):
+        life = followed.finish(IDLE)
+        assert life.ended() == 0, life.output
+        if not list((followed.home.folder / "push" / "pending").glob("*.json")):
+            break
 
 
 @pytest.mark.slow
@@ -190,7 +223,7 @@ def test_it_balances_to_the_last_envelope(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     print(f"\neverything: CHAOS_SEED={SEED}")
-    random, over = Random(f"everything {SEED}"), threading.Event()
+    random = Random(f"everything {SEED}")
     topic = Topic(emulator, f"everything-{SEED}")
     line = Line(topic.topic, Proxy())
     line.proxy.target = int(emulator.host.rpartition(":")[2])
@@ -202,46 +235,14 @@ def test_it_balances_to_the_last_envelope(
         troubles = Troubles(random, line, receiver, disk, tmp_path / "spool", stack)
         for _ in range(SERVICES):
             troubles.begin()
-        kills: list[Kills] = []
-        killer = threading.Thread(
-            target=lambda: kills.append(torment(followed, Random(f"kills {SEED}"), over))
-        )
-        killer.start()
-        try:
-            timer = threading.Timer(SECONDS, over.set)
-            timer.start()
-            while not over.is_set():
-                troubles.next()
-                spare_moment(random, 2.0 if LONG else 0.3)
-        finally:
-            over.set()
-            killer.join()
-        receiver._faults.clear()
-        for one in troubles.running:
-            settle(one)
-            one.tell("close")
-        services = [*troubles.running, *troubles.ended]
-    for _ in range(3):
-        life = followed.finish(IDLE)
-        assert life.ended() == 0, life.output
-        if not list((followed.home.folder / "push" / "pending").glob("*.json")):
-            break
-    captured = [one for service in services for one in service.ids]
-    ids = {envelope_id for _, envelope_id in captured}
-    code, text = ledger(followed.home.folder, capsys, "--check")
-    assert code == 0, text
-    found = json.loads(ledger(followed.home.folder, capsys, "--json")[1])
-    sums = totals(found)
-    accounted = ("sampled_out", "dropped", "committed", "dead_letters", "parked", "skipped")
-    assert sums["served"] == len(ids) == sum(sums.get(name, 0) for name in accounted)
-    assert sums["sampled_out"] == len(ids) - len(
-        kept([(model if model == "half" else "all", id_) for model, id_ in captured])
-    )
+        kills = make_trouble(troubles, followed, random)
+    finish(followed)
+    sums, said = check_books(troubles, followed.home, capsys)
     assert min(sums[name] for name in ("committed", "dead_letters", "parked")) > 0
     rows = {row["prediction_id"] for row in followed.home.rows("quotes")}
     assert {*receiver.rows("quotes")["prediction_id"].to_pylist()} == rows
     with capsys.disabled():
-        kept_rows = f"{sums['committed']:,} committed, {len(receiver.uploads):,} uploads"
-        killed = f"{kills[0].starts} starts of the follower, killed {kills[0].count} times"
-        print(f"\n{SECONDS:.0f} s, CHAOS_SEED={SEED}: {sums}; {kept_rows}; {killed}")
-        print(f"troubles: {troubles.met}; {len(services)} services; ledger: {text.strip()}")
+        ended = f"{len(troubles.ended)} services ended, {said}"
+        killed = f"{kills.starts} starts of the follower, killed {kills.count} times"
+        print(f"\n{SECONDS:.0f} s, CHAOS_SEED={SEED}: {sums}; {len(receiver.uploads):,} uploads")
+        print(f"troubles: {troubles.met}; {killed}; {ended}")

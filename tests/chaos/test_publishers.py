@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import resource
-import signal
 import subprocess
 import sys
 import threading
@@ -41,10 +40,17 @@ ROOM = "64m"
 
 @dataclass
 class Service:
-    """A process that captures. `ids` are those that it said it has captured, by model."""
+    """A process that captures.
+
+    Attributes:
+        ids: those that it said it has captured, by model.
+        begun: of one that was killed, the model of an envelope that it may have captured and not
+            said so; its id is the next one.
+    """
 
     process: subprocess.Popen[str]
     ids: list[tuple[str, str]] = field(default_factory=list)
+    begun: str = ""
     _answers: list[dict[str, Any]] = field(default_factory=list)
 
     def read(self) -> None:
@@ -55,6 +61,8 @@ class Service:
             elif line.endswith("\n"):
                 model, envelope_id = line.split()
                 self.ids.append((model, envelope_id))
+            else:
+                self.begun = line.strip()
 
     def tell(self, command: str) -> dict[str, Any]:
         """Give a command; what it says of itself then."""
@@ -64,6 +72,11 @@ class Service:
         self.process.stdin.flush()
         eventually(lambda: len(self._answers) > count, PATIENCE)
         return self._answers[-1]
+
+    def kill(self) -> None:
+        """Kill it with -9."""
+        self.process.kill()
+        self.process.wait()
 
     def stats(self) -> dict[str, Any]:
         found: dict[str, Any] = self.tell("stats")["stats"]
@@ -96,8 +109,7 @@ def service(broker: Broker, spool: Path | None, random: Random, **more: Any) -> 
     try:
         yield running
     finally:
-        process.kill()
-        process.wait()
+        running.kill()
         reader.join()
 
 
@@ -351,6 +363,5 @@ def files_in(spool: Path) -> list[str]:
 def killed(running: Service) -> dict[str, Any]:
     """Kill it with -9; the counts that it told last."""
     before = running.stats()
-    os.kill(running.process.pid, signal.SIGKILL)
-    running.process.wait()
+    running.kill()
     return before
