@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
+from pyiceberg.table.snapshots import Operation
 from support import NOW, Home, heartbeat, micros, packed, plain, scored
 
 from pipelines.cli import _main
+from pipelines.maintain.live import live_files
+from pipelines.maintain.upkeep import Upkeep
+from pipelines.snapshots import Change, add_snapshot
+from pipelines.tables import Tables
 from weighbridge import EnvelopePublisher
 from weighbridge.archive import Message, read_archive, write_archive
 
@@ -158,9 +165,7 @@ def test_it_balances_after_a_replay_of_parked_messages(
     assert ledger(home, capsys, "--check") == (0, "balances: 1 publisher, 12 envelopes served")
 
 
-def test_it_balances_after_rows_were_erased(
-    home: Home, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_it_balances_after_rows_were_erased(home: Home, capsys: pytest.CaptureFixture[str]) -> None:
     captured(home)
     home.put(
         packed("scores", [scored(0.5, 0.7), scored(0.5, 0.7, prefix="d")]),
@@ -178,6 +183,37 @@ def test_it_balances_after_rows_were_erased(
         code, text = ledger(home, capsys, "--check", "--model", "scores")
         assert (code, "balances: 2 publishers, 14 envelopes served" in text) == (0, True)
         home.run()  # old input brings nothing back
+
+
+def test_rows_that_compaction_removes_are_told_and_not_missing(
+    home: Home, capsys: pytest.CaptureFixture[str]
+) -> None:
+    time = NOW.replace(minute=0, second=0) - timedelta(hours=2)
+    home.put(
+        packed("scores", [scored(0.5, 0.7), scored(0.25, prefix="d")], at=time),
+        heartbeat("pub", [counted("scores", 2)], sequence=2),
+    )
+    home.run()
+    before = answer(home, capsys)
+    assert before["duplicate_rows_removed"] == []
+    # Another program's writer, which does not ask what the table has.
+    tables = Tables(home.folder)
+    [file] = live_files(tables.load("models.scores"))
+    rows = pq.read_table(file.location.removeprefix("file://"), partitioning=None)
+    copy = Path(file.location.removeprefix("file://")).with_name("copy.parquet")
+    pq.write_table(rows.slice(0, 2), copy)
+    change = Change(Operation.APPEND, [f"file://{copy}"])
+    add_snapshot(tables.load("models.scores"), change)
+    tomorrow = datetime.now(UTC) + timedelta(days=1)
+    assert Upkeep(tables, {}, lambda: tomorrow).run("models.scores").duplicates == 2
+    after = answer(home, capsys)
+    assert after["duplicate_rows_removed"] == [
+        {"model": "scores", "hour": time.isoformat(), "rows": 2}
+    ]
+    assert after["lines"] == before["lines"]
+    assert answer(home, capsys, "--model", "x")["duplicate_rows_removed"] == []
+    assert "duplicate rows removed: 2 scores" in ledger(home, capsys)[1]
+    assert ledger(home, capsys, "--check")[0] == 0
 
 
 def test_a_message_that_is_gone_is_named(home: Home, capsys: pytest.CaptureFixture[str]) -> None:

@@ -23,6 +23,7 @@ from test_commit import NAME, held, new_tables, rows, write
 from pipelines.commit import commit_files, read_ring
 from pipelines.files import ORDER, ROW_GROUP, FileRef
 from pipelines.maintain import compact as compacting
+from pipelines.maintain import duplicates as counting
 from pipelines.maintain.compact import compact, groups
 from pipelines.maintain.live import LiveFile, live_files
 from pipelines.maintain.sweep import sweep, sweep_unfinished
@@ -109,6 +110,26 @@ def test_rows_that_are_there_twice_are_removed_and_counted(tables: Tables) -> No
     done = Upkeep(tables, {}).run(NAME)
     assert done.duplicates == 2
     assert held(tables) == ["a:0", "a:1", "b:0", "b:1", "c:0", "c:1"]
+    assert sum(counting.duplicates(tables.load(NAME)).values()) == 2
+    assert Upkeep(tables, {}).run(NAME).duplicates == 0
+    assert sum(counting.duplicates(tables.load(NAME)).values()) == 2
+
+
+def test_what_was_removed_is_counted_for_good(
+    tables: Tables, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(counting, "KEPT_HOURS", 2)
+    hour = int(YESTERDAY.timestamp()) // 3600
+    for hours, ids in enumerate((["a", "b"], ["c"], ["d"])):
+        moment = YESTERDAY - timedelta(hours=hours)
+        commit(tables, ids, moment)
+        [copy] = write(new_tables(tables.home / f"elsewhere{hours}"), rows(ids[:1], at=moment))
+        add_snapshot(tables.load(NAME), Change(Operation.APPEND, [f"file://{copy.path}"]))
+        Upkeep(tables, {}).run(NAME)
+    # Of three hours two are kept; commits and what forgets snapshots leave them alone.
+    commit(tables, ["e"])
+    forget_snapshots(tables.load(NAME), keep=1)
+    assert counting.duplicates(tables.load(NAME)) == {hour: 2, hour - 1: 2}
 
 
 def test_a_file_that_is_there_as_a_whole_twice(tables: Tables) -> None:

@@ -43,6 +43,7 @@ class Answer(NamedTuple):
 
     books: Books
     standings: list[Standing]
+    duplicates: dict[str, dict[int, int]]
     pushed: dict[str, facts.Pushed]
     costs: dict[str, facts.Cost]
     fresh: dict[str, facts.Fresh]
@@ -73,18 +74,20 @@ def ask(place: Place, asked: Asked, extractors: Extractors | None = None) -> Ans
     if model:
         books = Books(_of_model(books.lines, model), _of_model(books.foreign, model))
         found = [one for one in found if _concerns(one, model)]
+    twice = facts.duplicates(tables, held, since, until)
     pushed = facts.pushed(tables, held, since, until)
     if model:
         pushed = {name: one for name, one in pushed.items() if name == model}
     if not extractors:
-        return Answer(books, found, pushed, {}, {})
+        return Answer(books, found, twice, pushed, {}, {})
     costs = facts.costs(tables, held, extractors, since, until)
-    return Answer(books, found, pushed, costs, facts.freshness(tables, held, until))
+    return Answer(books, found, twice, pushed, costs, facts.freshness(tables, held, until))
 
 
 def print_all(console: Console, answer: Answer, by: str) -> None:
     """The ledger."""
     show.print_books(console, answer.books, by)
+    show.print_duplicates(console, answer.duplicates)
     show.print_standings(console, answer.standings)
     show.print_pushed(console, answer.pushed)
     show.print_costs(console, answer.costs)

@@ -17,6 +17,7 @@ from pipelines import ledger
 from pipelines.books.ids import Numbers
 from pipelines.books.read import Held, between, read
 from pipelines.books.seen import HOUR, micros
+from pipelines.maintain.duplicates import duplicates as removed_rows
 from pipelines.outbox import Outbox
 from pipelines.tables import Tables
 
@@ -97,6 +98,18 @@ def pushed(tables: Tables, held: Iterable[Held], since: int, until: int) -> dict
             waiting = sum(ref.rows for ref in files)
             found.setdefault(models[table], Pushed()).waiting += waiting
     return found
+
+
+def duplicates(
+    tables: Tables, held: Iterable[Held], since: int, until: int
+) -> dict[str, dict[int, int]]:
+    """Rows that compaction has removed as they were there twice, by model and hour of event."""
+    found: dict[str, Counter[int]] = {}
+    for one in held:
+        for hour, rows in removed_rows(tables.load(one.table)).items():
+            if since // HOUR <= hour <= until // HOUR:
+                found.setdefault(one.model, Counter())[hour] += rows
+    return {model: dict(sorted(hours.items())) for model, hours in found.items()}
 
 
 def costs(

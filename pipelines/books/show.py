@@ -79,6 +79,13 @@ def print_standings(console: Console, standings: Iterable[Standing]) -> int:
     return found
 
 
+def print_duplicates(console: Console, duplicates: dict[str, dict[int, int]]) -> None:
+    """Rows that compaction has removed."""
+    if duplicates:
+        told = (f"{sum(hours.values()):,} {model}" for model, hours in sorted(duplicates.items()))
+        console.print(f"duplicate rows removed: {', '.join(told)}", soft_wrap=True, markup=False)
+
+
 def print_pushed(console: Console, pushed: dict[str, Pushed]) -> None:
     """Rows that went to Arize."""
     if not pushed:
@@ -141,6 +148,7 @@ def print_freshness(console: Console, fresh: dict[str, Fresh]) -> None:
 def as_json(
     books: Books,
     standings: list[Standing],
+    duplicates: dict[str, dict[int, int]],
     pushed: dict[str, Pushed],
     costs: dict[str, Cost],
     fresh: dict[str, Fresh],
@@ -151,6 +159,11 @@ def as_json(
             "lines": [_line(key, counts) for key, counts in sorted(books.lines.items())],
             "without_heartbeats": [_line(k, counts) for k, counts in sorted(books.foreign.items())],
             "publishers": [_standing(one) for one in standings],
+            "duplicate_rows_removed": [
+                {"model": model, "hour": _hour(hour), "rows": rows}
+                for model, hours in sorted(duplicates.items())
+                for hour, rows in hours.items()
+            ],
             "arize": {k: {**v.outcomes, "waiting": v.waiting} for k, v in sorted(pushed.items())},
             "costs": {k: {**vars(v), "models": sorted(v.models)} for k, v in sorted(costs.items())},
             "freshness": {name: vars(one) for name, one in fresh.items()},
@@ -164,7 +177,7 @@ def _line(key: Key, counts: Counts) -> dict[str, Any]:
     found: dict[str, Any] = {
         "publisher": publisher,
         "model": model,
-        "hour": datetime.fromtimestamp(hour * HOUR / 1e6, UTC).isoformat(),
+        "hour": _hour(hour),
     }
     for (column, why), count in sorted(counts.items()):
         if why:
@@ -172,6 +185,10 @@ def _line(key: Key, counts: Counts) -> dict[str, Any]:
         elif column not in ("spooled", "published"):
             found[column] = count
     return found
+
+
+def _hour(hour: int) -> str:
+    return datetime.fromtimestamp(hour * HOUR / 1e6, UTC).isoformat()
 
 
 def _standing(one: Standing) -> dict[str, Any]:

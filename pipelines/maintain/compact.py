@@ -17,6 +17,7 @@ from pyiceberg.table.snapshots import Operation
 
 from pipelines.address import location_of
 from pipelines.files import DATA, ORDER, place_of, write_days
+from pipelines.maintain.duplicates import with_duplicates
 from pipelines.maintain.live import LiveFile
 from pipelines.snapshots import Change, FilesGoneError, add_snapshot
 from pipelines.tables import Tables
@@ -81,37 +82,39 @@ def compact(
         live: locations of all its files.
     """
     table = tables.load(name)
-    rows, duplicates = first_of_each(_read(table, group).sort_by(ORDER))
+    rows, twice = first_of_each(_read(table, group).sort_by(ORDER))
     refs = list(write_days(place_of(table), DATA, rows, checked=0))
     written = {location_of(ref.path) for ref in refs}
     # Named by their content, new files may be ones that the table has.
     removed = {file.location for file in group} - written
     change = Change(Operation.REPLACE, sorted(written.difference(live)), removed)
-    if not removed or not _commit(tables, name, change):
+    if not removed or not _commit(tables, name, change, twice):
         return None
     size = sum(len(table.io.new_input(place)) for place in written)
-    return Compacted(len(written), size, duplicates)
+    return Compacted(len(written), size, twice.num_rows)
 
 
-def first_of_each(rows: pa.Table) -> tuple[pa.Table, int]:
-    """Rows in ORDER without those whose row id and event time are those of the row before."""
+def first_of_each(rows: pa.Table) -> tuple[pa.Table, pa.Table]:
+    """Rows in ORDER, parted: those whose row id and event time are of the row before are second."""
     if rows.num_rows < 2:
-        return rows, 0
+        return rows, rows.slice(0, 0)
     ids, times = (rows[name].combine_chunks() for name in ("row_id", "event_time"))
     before, after = slice(0, len(ids) - 1), slice(1, len(ids))
     same = pc.and_(pc.equal(ids[after], ids[before]), pc.equal(times[after], times[before]))
-    count = pc.sum(same).as_py() or 0
-    if not count:
-        return rows, 0
-    return rows.filter(pa.concat_arrays([pa.array([True]), pc.invert(same)])), count
+    if not pc.any(same).as_py():
+        return rows, rows.slice(0, 0)
+    twice = pa.concat_arrays([pa.array([False]), same])
+    return rows.filter(pc.invert(twice)), rows.filter(twice)
 
 
-def _commit(tables: Tables, name: str, change: Change) -> bool:
+def _commit(tables: Tables, name: str, change: Change, twice: pa.Table) -> bool:
     with tables.store.locked(f"locks/{name}"):
         for _ in range(_ATTEMPTS):
             with suppress(CommitFailedException):
+                table = tables.load(name)
+                counted = change._replace(properties=with_duplicates(table, twice))
                 try:
-                    add_snapshot(tables.load(name), change)
+                    add_snapshot(table, counted)
                 except FilesGoneError:
                     return False
                 return True
