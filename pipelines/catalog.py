@@ -26,6 +26,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError, Program
 from pipelines.address import Folder
 from pipelines.local_catalog import LocalCatalog
 from pipelines.objects import CATALOG, settings
+from pipelines.room import want_of_room
 from schemas import ConfigurationError, RetriableError
 
 _FILE_IO = {"py-io-impl": "pipelines.store.SyncedFileIO"}
@@ -119,6 +120,8 @@ def at_launch(address: CatalogAddress) -> Iterator[None]:
     except FileNotFoundError:
         raise ConfigurationError(f"{_warehouse(address)} is not there; create the bucket") from None
     except OperationalError as error:
+        if want_of_room(error):
+            raise
         raise ConfigurationError(f"{what} {_refusal(str(error.orig))}") from None
     except RequestException as error:
         raise ConfigurationError(

@@ -67,8 +67,12 @@ def _main(argv: Sequence[str]) -> int:
 
 
 def _failed(error: Exception) -> int:
+    from pipelines.room import NoRoomError, want_of_room
     from schemas import ConfigurationError, RetriableError
 
+    want = want_of_room(error)
+    if want is not None and not isinstance(error, NoRoomError):
+        error = NoRoomError(want)
     if isinstance(error, ConfigurationError):
         errors.print(f"Error: {error}", markup=False, soft_wrap=True)
         return 2

@@ -22,6 +22,7 @@ from pipelines.metrics import UNKNOWN, Counts, merge
 from pipelines.options import RunOptions
 from pipelines.pusher import Pusher
 from pipelines.retention import prune
+from pipelines.room import want_of_room
 from pipelines.store import Store
 from pipelines.workers import WorkerFailed, WorkersGone
 from schemas import ConfigurationError, Stage
@@ -242,6 +243,9 @@ def _present(batch: Batch) -> Sequence[Any]:
 
 
 def _described(error: Exception) -> str:
+    want = want_of_room(error)
+    if want is not None:
+        return want.what
     if isinstance(error, (WorkerFailed, ConfigurationError)):
         return str(error)
     # Texts of foreign errors may quote payloads; classes, places and source lines do not.

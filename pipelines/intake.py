@@ -8,6 +8,7 @@ import time
 from typing import Protocol
 
 from pipelines.journal import Journal
+from pipelines.room import want_of_room
 from schemas import ConfigurationError
 
 FETCH_SECONDS = 1.0
@@ -66,5 +67,7 @@ class Intake:
                 return
             except Exception as error:  # a full disk, a broker that is away: nothing is lost by it
                 if not self._closed.is_set():
-                    _log.warning("receiving failed with %s; trying again", type(error).__name__)
+                    want = want_of_room(error)
+                    why = f", as {want.what}" if want else f" with {type(error).__name__}"
+                    _log.warning("receiving failed%s; trying again", why)
                     self._closed.wait(PAUSE_SECONDS)

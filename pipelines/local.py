@@ -6,6 +6,7 @@ the input and the outcome, is handed over beside the graph.
 
 from __future__ import annotations
 
+import logging
 from collections import defaultdict
 from dataclasses import dataclass, field
 from itertools import count
@@ -22,6 +23,7 @@ from pipelines.files import FileRef
 from pipelines.graph import extract
 from pipelines.metrics import Counts, counts
 from pipelines.options import RunOptions
+from pipelines.room import says_more
 
 
 @dataclass
@@ -44,6 +46,7 @@ class LocalGraph:
 
     def __init__(self, extractors: Extractors, options: RunOptions) -> None:
         self._key = next(_keys)
+        logging.getLogger(beam.runners.common.__name__).addFilter(says_more)
         self._options = PipelineOptions(list(options.beam_args))
         # What FnApiRunner.run_pipeline does to each pipeline before it runs it.
         self._options.view_as(DebugOptions).add_experiment("beam_fn_api")

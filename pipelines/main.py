@@ -26,6 +26,7 @@ from pipelines.push import Push
 from pipelines.pusher import Pusher
 from pipelines.read import match_files
 from pipelines.report import Report
+from pipelines.room import needing_room
 from pipelines.runners import check_reachable, names_direct_runner, runs_in_memory
 from pipelines.stream import ReadSubscription, build_stream
 from pipelines.subscription import Subscription
@@ -59,12 +60,16 @@ def run_with(
         forked: whether this process may be forked, as it has no threads yet. Then code that takes
             down its process does so to a fork, and the run goes on.
         given: files that were chosen by other means than `options.input_files`.
+
+    Raises:
+        NoRoomError: the disk of the home is full.
     """
     started = time.monotonic()
     check_reachable(options)
     extractors = options.environment.configured(load_extractors(options.extractors_package))
     _check_access(extractors, options)
-    report = _how(options, forked, given)(extractors, options, display)
+    with needing_room(options.home):
+        report = _how(options, forked, given)(extractors, options, display)
     report.seconds = time.monotonic() - started
     return report
 

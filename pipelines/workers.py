@@ -15,6 +15,8 @@ from multiprocessing.connection import Connection, wait
 from types import TracebackType
 from typing import Any, Generic, NoReturn, TypeVar
 
+from pipelines.room import NoRoomError, want_of_room
+
 A = TypeVar("A")
 R = TypeVar("R")
 
@@ -66,6 +68,7 @@ class Workers(Generic[A, R]):
 
         Raises:
             WorkerFailed: one of them failed. The others were waited for.
+            NoRoomError: likewise, as a disk is full.
             WorkersGone: the process that forks them has died.
         """
         try:
@@ -79,7 +82,7 @@ class Workers(Generic[A, R]):
                 raise WorkerFailed(f"a worker died, {_said(status)}")
             good, result = pickle.loads(data)
             if not good:
-                raise WorkerFailed(result)
+                raise result
             results.append(result)
         return results
 
@@ -135,7 +138,9 @@ def _work(pipe: Connection, function: Callable[[Any], Any], argument: Any) -> No
     except Exception as error:
         # Texts of foreign errors may quote payloads; classes, places and source lines do not.
         places = "".join(traceback.format_tb(error.__traceback__))
-        answer = False, f"{type(error).__name__} in a worker\n{places}"
+        want = want_of_room(error)
+        failed = WorkerFailed(f"{type(error).__name__} in a worker\n{places}")
+        answer = False, NoRoomError(want) if want else failed
     pipe.send_bytes(pickle.dumps(answer))
 
 
