@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 
@@ -217,3 +217,19 @@ def records(store: Store) -> Iterator[Record]:
     for name in store.names(FOLDER, ".json"):
         with suppress(FileNotFoundError, ValueError, TypeError):
             yield Record(**json.loads(store.read(name)))
+
+
+def release(store: Store, tables: Collection[str]) -> list[Record]:
+    """Let models back in whatever was found; the next process extracts them as if nothing was.
+
+    Args:
+        store: the home.
+        tables: of the models.
+
+    Returns:
+        What was known of those that were quarantined.
+    """
+    found = [one for one in records(store) if one.cause and one.table in tables]
+    for one in found:
+        store.remove(one.name)
+    return found

@@ -14,6 +14,7 @@ from support import PACKAGES, Home, packed, plain
 
 from extractors import Extractor, ModelSettings, load_extractors
 from pipelines import quarantine
+from pipelines.cli import _main
 from pipelines.quarantine import EVIDENCE, SAMPLE, Quarantine, Ward, records
 from pipelines.store import Store
 from weighbridge.archive import Message
@@ -293,3 +294,27 @@ def test_code_that_never_returns_takes_down_its_process_once(
         assert not list((home.folder / "quarantine/.at_work").iterdir())
     record = json.loads((home.folder / f"quarantine/{model_id}.json").read_text())
     assert record["probe_at"] is None
+
+
+def test_a_model_is_let_back_in_by_hand(home: Home, capsys: pytest.CaptureFixture[str]) -> None:
+    own = ["--home", str(home.folder), "--extractors_package", home.package]
+
+    def models(*words: str) -> str:
+        assert _main(["models", *words, *own]) == 0
+        return " ".join(capsys.readouterr().out.split())
+
+    home.put(numbers("raises", *range(EVIDENCE), first=0), name="a")
+    home.run("--no_arize", "--quarantine")
+    home.put(numbers("raises", 0.5, first=EVIDENCE), name="b")
+    last = str(home.input / "b.avro")
+    home.run("--no_arize", "--quarantine", files=last)
+    said = models("--parked")
+    assert re.search("raises, quarantined since .*: fails on more than 0.9 of its envelopes", said)
+    assert "a sample is tried from" in said and "raises 1 " in said
+    assert models("--release", "good") == "good is not quarantined"
+    assert "weighbridge replay --parked --model raises" in models("--release", "raises")
+    assert list(records(Store(home.folder))) == []
+    assert "quarantined" not in models("--parked")
+    home.run("--no_arize", "--quarantine", files=last)
+    assert home.row_ids("raises") == [f"pub-{EVIDENCE}:0"]
+    assert _main(["models", "--release", "nobody", *own]) == 2

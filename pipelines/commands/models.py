@@ -15,8 +15,11 @@ from pipelines.place import HOME, Place
 @click.command(params=[PACKAGE, HOME])
 @click.argument("model", required=False)
 @click.option(
-    "--parked", is_flag=True, help="Show the model ids that are parked, and what they look like."
+    "--parked",
+    is_flag=True,
+    help="Show the model ids that are parked, what they look like, and which are quarantined.",
 )
+@click.option("--release", metavar="ID", help="Let a quarantined model back in.")
 @click.option("--check", is_flag=True, help="Run the golden cases; exit 1 if one differs.")
 @click.option("--write_golden", is_flag=True, help="Write the rows of the golden cases anew.")
 @click.option(
@@ -31,18 +34,25 @@ def models(
     extractors_package: str,
     home: Folder,
     parked: bool,
+    release: str | None,
     check: bool,
     write_golden: bool,
     golden: Path,
 ) -> None:
     """Show the registered models: kinds, tables, columns and what Arize sees in them."""
-    if parked:
+    from pipelines.config.options import load_models
+
+    if parked or release is not None:
         with quiet_imports():
             from pipelines.replay.failures_text import print_parked
+            from pipelines.set_aside import print_quarantined, release_and_show
 
-        print_parked(console, Place(home=home).local_home("--parked"))
+        if release is not None:
+            release_and_show(console, home, load_models(extractors_package), release)
+        if parked:
+            print_quarantined(console, home)
+            print_parked(console, Place(home=home).local_home("--parked"))
         return
-    from pipelines.config.options import load_models
     from pipelines.render import check_golden, print_models
 
     extractors = load_models(extractors_package)
