@@ -45,7 +45,7 @@ class NoRoomError(RetriableError):
         """The cause, the place and the remedy."""
         return (
             f"{self.where} could not be written: {self.want.what}. {self.want.remedy} and run it "
-            "again: it adds what is missing, and nothing is lost or doubled"
+            "again: it adds what is missing; nothing is lost, and no table holds a row twice"
         )
 
 

@@ -53,13 +53,38 @@ def test_another_extractor_is_compared_with_the_table(home: Home, cli: Cli) -> N
     assert "rows: 0 same, 3 changed, 0 added, 0 gone" in said
     # 7 is halved to 3.5, which is too much for both.
     assert "1 fail on both sides" in said
-    assert "score 3 before 0.0% 2 0.6667 0.5 0.5 0.95 now 0.0% 2 0.3333 0.25 0.25 0.475" in said
+    assert (
+        "score, 3 changed before 0.0% 2 0.6667 0.5 0.5 0.95 now 0.0% 2 0.3333 0.25 0.25 0.475"
+        in said
+    )
     said = cli("--model", "scores", package="mended")
     assert "rows: 3 same, 0 changed, 1 added, 0 gone" in said
     assert "0 fail only now, 1 failed only before" in said
     said = cli("--model", "scores", package="strict")
     assert "rows: 1 same, 0 changed, 0 added, 2 gone" in said
     assert "1 fail only now" in said
+
+
+def test_numbers_are_whole_on_a_terminal_of_80_columns(
+    home: Home, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(console, "_width", 80)
+    cases = [{"id": str(n), "amount": -1.23456e-8 * (n + 1)} for n in range(30)]
+    body = {"request": {"cases": cases}, "response": {"scores": [0.123456] * 30}}
+    home.put(packed("scores", [body]))
+    home.run()
+    arguments = ["--model", "scores", "--home", str(home.folder), "--extractors_package", "halved"]
+    assert _main(["compare", "--archive", str(home.input), *arguments]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    [start] = [number for number, line in enumerate(lines) if line.startswith(" column ")]
+    assert max(map(len, lines[start:])) <= 80
+    [amount] = [" ".join(line.split()) for line in lines if line.startswith(" amount ")]
+    assert amount == "amount 0.0% 30 -1.914e-07 -3.525e-07 -1.914e-07 -3.025e-08"
+    sides = [" ".join(line.split()) for line in lines if line.startswith(("   before", "   now"))]
+    assert sides[-2:] == [
+        "before 0.0% 1 0.1235 0.1235 0.1235 0.1235",
+        "now 0.0% 1 0.06173 0.06173 0.06173 0.06173",
+    ]
 
 
 def test_no_value_of_the_input_is_printed(home: Home, cli: Cli) -> None:
@@ -109,8 +134,8 @@ def test_a_git_revision_is_the_other_side(
     said = cli("--model", "price", "--against", "HEAD~1", package="priced")
     assert "priced at HEAD~1" in said
     assert "rows: 0 same, 4 changed, 0 added, 0 gone" in said
-    assert "rooms - before no column now 100.0%" in said
-    assert "area 4 before 0.0% 1 1 1 1 1 now no column" in said
+    assert "rooms before none now 100.0%" in said
+    assert "area, 4 changed before 0.0% 1 1 1 1 1 now none" in said
     same = cli("--model", "price", "--against", "HEAD", "--check", package="priced")
     assert "rows: 4 same" in same
     assert "--against: nowhere is neither a table nor a revision" in cli(

@@ -19,7 +19,7 @@ from support import Home, packed, scored
 from pipelines.cli import _main
 from pipelines.room import NoRoomError, Want, want_of_room
 
-AGAIN = "and run it again: it adds what is missing, and nothing is lost or doubled"
+AGAIN = "and run it again: it adds what is missing; nothing is lost, and no table holds a row twice"
 ENVELOPES = 500
 
 

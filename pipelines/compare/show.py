@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from rich.console import Console
+from rich.table import Table
 from rich.text import Text
 
 from extractors import Extractor, Extractors, load_extractors
@@ -94,25 +95,29 @@ def _print(
         f"before, {found.fails_on_both:,} fail on both sides"
     )
     quantiles = [f"{q * 100:g} %" for q in QUANTILES]
-    columns = grid("column", "changed", "", "null", "distinct", "mean", *quantiles, numbers=6)
+    columns = grid("column", "null", "distinct", "mean", *quantiles, numbers=6)
+    columns.padding = (0, 0, 0, 1)
+    for number, each in enumerate(columns.columns):
+        each.no_wrap = number > 0  # on a narrow terminal a name may take two lines, a number not
     for column in found.columns:
         _add(columns, column)
     console.print(columns)
 
 
-def _add(table: object, column: ColumnChange) -> None:
-    add = table.add_row  # type: ignore[attr-defined]
-    changed = f"{column.changed:,}" if column.changed else "-"
+def _add(table: Table, column: ColumnChange) -> None:
+    changed = f", {column.changed:,} changed" if column.changed else ""
+    name = Text(f"{column.name}{changed}")
     if column.before == column.now:
-        add(Text(column.name), changed, "both", *_cells(column.now))
+        table.add_row(name, *_cells(column.now))
         return
-    add(Text(column.name), changed, "before", *_cells(column.before))
-    add("", "", "now", *_cells(column.now))
+    table.add_row(name)
+    table.add_row("  before", *_cells(column.before))
+    table.add_row("  now", *_cells(column.now))
 
 
 def _cells(figures: ColumnFigures | None) -> list[str]:
     if figures is None:
-        return ["no column", "", "", *[""] * len(QUANTILES)]
+        return ["none", "", "", *[""] * len(QUANTILES)]
     distinct = "" if figures.distinct is None else f"{figures.distinct:,}"
     mean = "" if figures.mean is None else f"{figures.mean:.4g}"
     quantiles = [f"{value:.4g}" for value in figures.quantiles] or [""] * len(QUANTILES)
