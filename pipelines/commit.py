@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from hashlib import blake2b
 from pathlib import PurePath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from pyiceberg.exceptions import CommitFailedException
 from pyiceberg.table import Table
@@ -18,7 +18,7 @@ from pipelines.catalog import UNSETTLED, unsettled
 from pipelines.erased import ErasedRows
 from pipelines.files import FileRef, without_known
 from pipelines.outbox import Commit, Outbox
-from pipelines.snapshots import Change, add_snapshot
+from pipelines.snapshots import Change, FilesGoneError, add_snapshot
 
 if TYPE_CHECKING:
     from pipelines.tables import Tables
@@ -28,6 +28,26 @@ RING_LENGTH = 500
 ATTEMPTS = 200
 
 
+class Plan(NamedTuple):
+    """What is to become of a table.
+
+    Attributes:
+        new: files of what was asked for, maybe written anew; none is nothing to do.
+        kept: files of other rows, from the files that go.
+        gone: locations of live files of the table.
+    """
+
+    new: list[FileRef]
+    kept: Sequence[FileRef] = ()
+    gone: Sequence[str] = ()
+
+    def with_ring(self, ring: list[str]) -> Change:
+        """The snapshot that makes it so."""
+        operation = Operation.OVERWRITE if self.gone else Operation.APPEND
+        added = [location_of(ref.path) for ref in (*self.kept, *self.new)]
+        return Change(operation, added, self.gone, {RING: ",".join(ring)})
+
+
 def commit_files(
     tables: Tables,
     name: str,
@@ -35,10 +55,37 @@ def commit_files(
     outbox: Outbox,
     ring_length: int = RING_LENGTH,
 ) -> Commit:
-    """Add files to a table once, however often this is called with the same ones.
+    """Add files to a table; those of envelopes that it has got meanwhile are written anew.
+
+    Args and errors as of `commit_once`.
+    """
+
+    def plan(table: Table, asked: list[FileRef]) -> Plan:
+        return Plan(without_known(table, asked, ErasedRows.of(tables.store, name)))
+
+    return commit_once(tables, name, files, outbox, plan, ring_length)
+
+
+def commit_once(
+    tables: Tables,
+    name: str,
+    files: Iterable[FileRef],
+    outbox: Outbox,
+    plan: Callable[[Table, list[FileRef]], Plan],
+    ring_length: int = RING_LENGTH,
+) -> Commit:
+    """Change a table once, however often this is called with the same files.
 
     The token of what was asked for is kept in a ring in a table property, changed only together
     with the snapshot that it goes with.
+
+    Args:
+        tables: the tables.
+        name: full name of the table.
+        files: what is asked for.
+        outbox: is told of the new rows before the transaction.
+        plan: what the files come to, given the table as it is; asked anew after each conflict.
+        ring_length: how many tokens the table keeps.
 
     Raises:
         CommitFailedException: other writers were faster `ATTEMPTS` times in a row.
@@ -56,21 +103,19 @@ def commit_files(
                 if announced not in ("", done):
                     outbox.remove(announced)  # a twin with our token went first
                 return Commit(token, done, name, ())
-            fresh = without_known(table, asked, ErasedRows.of(tables.store, name))
-            same = {ref.path for ref in fresh} == {ref.path for ref in asked}
-            entry = token if same else f"{token}.{token_of(fresh)}"
+            planned = plan(table, asked)
+            same = {ref.path for ref in planned.new} == {ref.path for ref in asked}
+            entry = token if same else f"{token}.{token_of(planned.new)}"
             if announced not in ("", entry):
                 outbox.remove(announced)  # nobody can commit that list any more
-            if not fresh:
+            if not planned.new:
                 return Commit(token, "", name, ())
-            result = Commit(token, entry, name, tuple(fresh))
+            result = Commit(token, entry, name, tuple(planned.new))
             outbox.put(result)
             announced = entry
             try:
-                added = [location_of(ref.path) for ref in fresh]
-                tokens = ",".join(next_ring(ring, entry, outbox, ring_length))
-                add_snapshot(table, Change(Operation.APPEND, added, properties={RING: tokens}))
-            except UNSETTLED as error:
+                add_snapshot(table, planned.with_ring(next_ring(ring, entry, outbox, ring_length)))
+            except (*UNSETTLED, FilesGoneError) as error:
                 if not unsettled(error):
                     raise
                 time.sleep(random.uniform(0, 0.02 * 2 ** min(attempt, 5)))

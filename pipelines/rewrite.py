@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import random
-import time
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from pyiceberg.exceptions import CommitFailedException
 from pyiceberg.table import Table
-from pyiceberg.table.snapshots import Operation
 
-from pipelines.address import local_path, location_of
-from pipelines.catalog import UNSETTLED, unsettled
-from pipelines.commit import ATTEMPTS, RING, RING_LENGTH, next_ring, read_ring, token_of
+from pipelines.address import local_path
+from pipelines.commit import Plan, commit_once
 from pipelines.files import (
     DATA,
     FileRef,
@@ -29,26 +24,11 @@ from pipelines.files import (
     write_days,
 )
 from pipelines.outbox import Commit, Outbox
-from pipelines.snapshots import Change, FilesGoneError, add_snapshot
 
 if TYPE_CHECKING:
     from pipelines.tables import Tables
 
 _DAY = 86_400_000_000
-
-
-class _Replaced(NamedTuple):
-    """What becomes of a table: files that go, and files that come."""
-
-    gone: list[str]
-    kept: list[FileRef]
-    """Rows of other envelopes in the files that go."""
-    new: list[FileRef]
-
-    def with_ring(self, tokens: str) -> Change:
-        """The snapshot that makes it so."""
-        added = [location_of(ref.path) for ref in (*self.kept, *self.new)]
-        return Change(Operation.OVERWRITE, added, self.gone, {RING: tokens})
 
 
 def replace_rows(tables: Tables, name: str, files: Iterable[FileRef], outbox: Outbox) -> Commit:
@@ -58,57 +38,19 @@ def replace_rows(tables: Tables, name: str, files: Iterable[FileRef], outbox: Ou
     all old rows or all new ones. Repeated, it changes nothing: its token is in the ring, and files
     that are in the table already, with nothing else of their envelopes, are left there.
 
-    Args:
-        tables: the tables.
-        name: full name of the table.
-        files: of all rows of the envelopes.
-        outbox: is told of the new rows before the transaction.
-
-    Raises:
-        CommitFailedException: other writers were faster `ATTEMPTS` times in a row.
+    Args and errors as of `commit_once`, with files of all rows of the envelopes.
     """
-    asked = sorted(set(files), key=lambda ref: ref.path)
-    token = token_of(asked)
-    announced = ""
-    with tables.store.locked(f"locks/{name}"):
-        for attempt in range(ATTEMPTS):
-            table = tables.load(name)
-            ring = read_ring(table)
-            done = next((entry for entry in ring if entry.partition(".")[0] == token), None)
-            if done is not None:
-                if announced not in ("", done):
-                    outbox.remove(announced)
-                return Commit(token, done, name, ())
-            change = _change(table, asked)
-            same = {ref.path for ref in change.new} == {ref.path for ref in asked}
-            entry = token if same else f"{token}.{token_of(change.new)}"
-            if announced not in ("", entry):
-                outbox.remove(announced)
-            if not change.new:
-                return Commit(token, "", name, ())
-            result = Commit(token, entry, name, tuple(change.new))
-            outbox.put(result)
-            announced = entry
-            try:
-                tokens = ",".join(next_ring(ring, entry, outbox, RING_LENGTH))
-                add_snapshot(table, change.with_ring(tokens))
-            except (*UNSETTLED, FilesGoneError) as error:
-                if not unsettled(error):
-                    raise
-                time.sleep(random.uniform(0, 0.02 * 2 ** min(attempt, 5)))
-                continue
-            if not outbox.holds(entry):
-                outbox.put(result)
-            return result
-    raise CommitFailedException(f"{name}: {ATTEMPTS} conflicts in a row")
+    return commit_once(tables, name, files, outbox, _plan)
 
 
-def _change(table: Table, asked: list[FileRef]) -> _Replaced:
+def _plan(table: Table, asked: list[FileRef]) -> Plan:
     """Day by day, so that no more ids than those of a day are in memory."""
     days = defaultdict(list)
     for ref in asked:
         days[ref.min_time // _DAY].append(ref)
-    found = _Replaced([], [], [])
+    all_new: list[FileRef] = []
+    kept: list[FileRef] = []
+    gone: list[str] = []
     place = place_of(table)
     for _, refs in sorted(days.items()):
         new = _apart(table, refs)
@@ -124,10 +66,10 @@ def _change(table: Table, asked: list[FileRef]) -> _Replaced:
                 rows = file.read()
             others = rows_of_others(rows, ids)
             if others.num_rows < rows.num_rows:
-                found.gone.append(entry.file_path)
-                found.kept.extend(write_days(place, DATA, others, 0))
-        found.new.extend(new)
-    return found
+                gone.append(entry.file_path)
+                kept.extend(write_days(place, DATA, others, 0))
+        all_new += new
+    return Plan(all_new, kept, gone)
 
 
 def _apart(table: Table, refs: list[FileRef]) -> list[FileRef]:

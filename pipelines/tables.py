@@ -146,7 +146,8 @@ class Tables:
 
     def replace(self, name: str, files: Iterable[FileRef], outbox: Outbox) -> Commit:
         """Put rows in the place of what a table holds of their envelopes."""
-        return replace_rows(self, name, files, outbox)
+        with at_work(), refusals():
+            return replace_rows(self, name, files, outbox)
 
     def committed(self, name: str, entries: Iterable[str]) -> set[str]:
         """Of a table's entries in the outbox, those that its ring names.
