@@ -1,30 +1,47 @@
-"""The catalog in a home folder: SQLite, and each version of a table's metadata is read once.
+"""The catalog in a home folder: SQLite, and a process reads each version of metadata once.
 
-Reading it takes milliseconds, and a run looks at each of its tables four times. A file of metadata
-never changes; which one is current the catalog is asked each time.
+Reading it takes milliseconds, and the parts of a run, each with a catalog of its own, look at each
+table four times. A file of metadata never changes; which one is current the catalog is asked each
+time.
 """
 
 from __future__ import annotations
 
-from typing import Any
+import os
+from typing import Any, NamedTuple
 
 from pyiceberg.catalog import Catalog
 from pyiceberg.catalog.sql import IcebergTables, SqlCatalog
+from pyiceberg.io import FileIO
 from pyiceberg.table import CommitTableResponse, Table
+from pyiceberg.table.metadata import TableMetadata
 from pyiceberg.table.update import TableRequirement, TableUpdate
 from pyiceberg.typedef import Identifier
-from sqlalchemy import select
+from sqlalchemy import bindparam, select
 
 KEPT = 1000
 """Tables whose metadata is kept: 23 columns and 20 snapshots take 124 kB of memory."""
+_LOCATION = select(IcebergTables.metadata_location).where(
+    IcebergTables.catalog_name == bindparam("catalog"),
+    IcebergTables.table_namespace == bindparam("namespace"),
+    IcebergTables.table_name == bindparam("table"),
+)
+
+
+class _Version(NamedTuple):
+    location: str
+    metadata: TableMetadata
+    io: FileIO
+
+
+_seen: dict[tuple[str, Identifier], _Version] = {}
+"""By the catalog's address and the table's name, whichever object asks."""
+# A fork must not use its parent's connections, which an `io` has where a warehouse is elsewhere.
+os.register_at_fork(after_in_child=_seen.clear)
 
 
 class LocalCatalog(SqlCatalog):
     """PyIceberg's SQL catalog. Processes and threads see each other's commits, as with that."""
-
-    def __init__(self, name: str, **properties: str) -> None:
-        super().__init__(name, **properties)
-        self._seen: dict[Identifier, Table] = {}
 
     def load_table(self, identifier: str | Identifier) -> Table:
         """The table in its current state.
@@ -33,11 +50,11 @@ class LocalCatalog(SqlCatalog):
             NoSuchTableError: there is none of that name.
         """
         key = Catalog.identifier_to_tuple(identifier)
-        seen = self._seen.get(key)
-        if seen is None or seen.metadata_location != self._current(key):
-            return self._remember(super().load_table(identifier))
+        seen = _seen.get((self._address, key))
+        if seen is None or seen.location != self._current(key):
+            seen = self._remember(super().load_table(identifier))
         # Of its own, as a `Table` is changed by its transactions. What it is made of never is.
-        return Table(key, seen.metadata, seen.metadata_location, seen.io, self)
+        return Table(key, seen.metadata, seen.location, seen.io, self)
 
     def commit_table(
         self,
@@ -50,20 +67,24 @@ class LocalCatalog(SqlCatalog):
         self._remember(Table(table.name(), done.metadata, done.metadata_location, table.io, self))
         return done
 
-    def _current(self, key: Identifier) -> Any:
-        namespace = Catalog.namespace_to_string(Catalog.namespace_from(key))
-        query = select(IcebergTables.metadata_location).where(
-            IcebergTables.catalog_name == self.name,
-            IcebergTables.table_namespace == namespace,
-            IcebergTables.table_name == Catalog.table_name_from(key),
-        )
-        with self.engine.connect() as connection:
-            return connection.execute(query).scalar()
+    @property
+    def _address(self) -> str:
+        return str(self.properties["uri"])
 
-    def _remember(self, table: Table) -> Table:
-        key = table.name()
-        if len(self._seen) >= KEPT and key not in self._seen:
+    def _current(self, key: Identifier) -> Any:
+        names = {
+            "catalog": self.name,
+            "namespace": Catalog.namespace_to_string(Catalog.namespace_from(key)),
+            "table": Catalog.table_name_from(key),
+        }
+        with self.engine.connect() as connection:
+            return connection.execute(_LOCATION, names).scalar()
+
+    def _remember(self, table: Table) -> _Version:
+        key = self._address, table.name()
+        if len(_seen) >= KEPT and key not in _seen:
             # The newest: tables are gone through in order, and the oldest is the next one.
-            self._seen.popitem()
-        self._seen[key] = Table(key, table.metadata, table.metadata_location, table.io, self)
-        return table
+            _seen.popitem()
+        found = _Version(table.metadata_location, table.metadata, table.io)
+        _seen[key] = found
+        return found

@@ -16,7 +16,6 @@ from typing import Final, NamedTuple
 from uuid import uuid4
 
 from pyiceberg.exceptions import CommitFailedException
-from pyiceberg.io.pyarrow import parquet_file_to_data_file
 from pyiceberg.manifest import (
     DataFile,
     ManifestContent,
@@ -44,6 +43,8 @@ from pyiceberg.table.update import (
     SetSnapshotRefUpdate,
     TableUpdate,
 )
+
+from pipelines.described import describe
 
 KEPT_SNAPSHOTS = 20
 """Metadata is read, copied and written with every commit, and is mostly its snapshots."""
@@ -137,10 +138,7 @@ class _Commit:
             raise
 
     def _updates(self) -> list[TableUpdate]:
-        added = [
-            parquet_file_to_data_file(self._table.io, self._metadata, location)
-            for location in self._change.added
-        ]
+        added = [describe(self._table, location) for location in self._change.added]
         kept, removed = self._kept()
         manifests = [*([self._manifest(map(self._new, added))] if added else []), *kept]
         snapshot = self._snapshot(manifests, self._summary(added, removed))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
-from functools import reduce
+from functools import lru_cache, reduce
 from operator import itemgetter
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -25,6 +25,8 @@ from schemas.settings import ModelSettings
 
 S = TypeVar("S")
 UNVERSIONED = "unversioned"
+KEPT = 2000
+"""Shapes that are derived once, as a run asks for each three times: more than it has models."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,7 @@ class RowShape:
     model_version: str | None
 
     @classmethod
+    @lru_cache(maxsize=KEPT)
     def of(
         cls, row: type[Row], model_id: str, model_type: ModelType, extractor_version: str
     ) -> RowShape:
