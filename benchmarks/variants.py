@@ -12,7 +12,9 @@ from benchmarks.loop import run_loop
 from benchmarks.measure import replaced
 from benchmarks.traffic import Traffic, Written
 from extractors import load_extractors
+from pipelines import described, local_catalog
 from pipelines.main import run
+from schemas.buffer import RowShape
 from schemas.guard import TimeLimit
 
 A = TypeVar("A")
@@ -105,7 +107,10 @@ def unlimited() -> Variant:
 
 
 def run_pipeline(written: Written, home: Path, package: str, workers: int = 1) -> None:
-    """`weighbridge run` in this process."""
+    """`weighbridge run` in this process, as if it were a new one."""
+    local_catalog._seen.clear()
+    described._fitting.clear()
+    RowShape.of.cache_clear()
     run(run_arguments(written, home, package, workers))
 
 

@@ -60,9 +60,5 @@ def describe(table: Table, location: str) -> DataFile:
         file_format=FileFormat.PARQUET,
         partition=found.partition(table.spec(), schema),
         file_size_in_bytes=len(source),
-        sort_order_id=None,
-        spec_id=table.spec().spec_id,
-        equality_ids=None,
-        key_metadata=None,
         **found.to_serialized_dict(),
     )

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -119,10 +120,9 @@ def write_days(
     max_bytes: int = MAX_FILE_BYTES,
 ) -> Iterator[FileRef]:
     """Write all rows, in ORDER, below a folder of a place: a file per day and size."""
-    days = pc.floor_temporal(rows["event_time"], unit="day")
-    for day in sorted(pc.unique(days).to_pylist()):
-        part = rows.filter(pc.equal(days, pa.scalar(day, days.type)))
-        for piece in split(part, max_rows, max_bytes):
+    starts = np.unique(_times(rows) // DAY, return_index=True)[1].tolist()
+    for start, end in pairwise([*starts, rows.num_rows]):
+        for piece in split(rows.slice(start, end - start), max_rows, max_bytes):
             yield _write(place, folder, piece, checked)
 
 

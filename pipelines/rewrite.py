@@ -14,6 +14,7 @@ from pyiceberg.table import Table
 
 from pipelines.address import local_path
 from pipelines.commit import Plan, commit_once
+from pipelines.erased import ErasedRows
 from pipelines.files import (
     DATA,
     FileRef,
@@ -40,10 +41,14 @@ def replace_rows(tables: Tables, name: str, files: Iterable[FileRef], outbox: Ou
 
     Args and errors as of `commit_once`, with files of all rows of the envelopes.
     """
-    return commit_once(tables, name, files, outbox, _plan)
+
+    def plan(table: Table, asked: list[FileRef]) -> Plan:
+        return _plan(table, asked, ErasedRows.of(tables.store, name))
+
+    return commit_once(tables, name, files, outbox, plan)
 
 
-def _plan(table: Table, asked: list[FileRef]) -> Plan:
+def _plan(table: Table, asked: list[FileRef], erased: ErasedRows) -> Plan:
     """Day by day, so that no more ids than those of a day are in memory."""
     days = defaultdict(list)
     for ref in asked:
@@ -53,7 +58,9 @@ def _plan(table: Table, asked: list[FileRef]) -> Plan:
     gone: list[str] = []
     place = place_of(table)
     for _, refs in sorted(days.items()):
-        new = _apart(table, refs)
+        new = _apart(table, refs, erased)
+        if not new:
+            continue
         ids = pc.unique(pa.chunked_array([_ids(table, ref) for ref in new]).combine_chunks())
         times = np.unique(np.concatenate([_times(table, ref) for ref in new]))
         paths = {ref.path for ref in new}
@@ -72,15 +79,16 @@ def _plan(table: Table, asked: list[FileRef]) -> Plan:
     return Plan(all_new, kept, gone)
 
 
-def _apart(table: Table, refs: list[FileRef]) -> list[FileRef]:
-    """Files that share no envelope: one that came twice is taken from the first."""
+def _apart(table: Table, refs: list[FileRef], erased: ErasedRows) -> list[FileRef]:
+    """Files that share no envelope, one that came twice is taken from the first; none erased."""
     seen = pa.array([], pa.string())
     result: list[FileRef] = []
     for ref in refs:
         ids = pc.unique(_ids(table, ref))
-        if pc.any(pc.is_in(ids, value_set=seen)).as_py():
+        again = pc.any(pc.is_in(ids, value_set=seen)).as_py()
+        if again or erased.between(ref.min_time, ref.max_time):
             with open_file(table.io, ref.path) as file:
-                rows = rows_of_others(file.read(), seen)
+                rows = erased.without(rows_of_others(file.read(), seen))
             result += write_days(place_of(table), DATA, rows, 0)
         else:
             result.append(replace(ref, checked=0))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -227,3 +228,26 @@ def test_any_batches_in_any_order_hold_each_row_once(
         commit_files(tables, NAME, files, Outbox(None))
     wanted = {n for batch in batches for n in batch}
     assert held(tables) == sorted(f"e{n}:{i}" for n in wanted for i in (0, 1))
+
+
+def test_tables_that_are_committed_side_by_side_lose_nothing(tables: Tables) -> None:
+    names = [f"models.t{number}" for number in range(12)]
+    for name in names:
+        tables._prepare(name, SCHEMA)
+    ids = {name: [f"{name[7:]}e{number}" for number in range(3)] for name in names}
+
+    def commit(name: str) -> None:
+        for id_ in ids[name]:
+            files = write_files(tables.load(name), rows([id_])).files
+            commit_files(tables, name, files, Outbox(tables.home))
+
+    assert tables.commits_at_once > 1
+    with ThreadPoolExecutor(tables.commits_at_once) as pool:
+        list(pool.map(commit, names))
+    entries = Outbox(tables.home).entries()
+    for name in names:
+        table = Tables(tables.home).load(name)
+        found = table.scan().to_arrow()["row_id"].to_pylist()
+        assert sorted(found) == [f"{id_}:{i}" for id_ in ids[name] for i in (0, 1)]
+        assert len(read_ring(table)) == 3
+        assert entries.issuperset(read_ring(table))
