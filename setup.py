@@ -7,6 +7,7 @@ from setuptools import find_packages, setup
 
 BIGQUERY = [
     "google-cloud-bigquery>=3.25",
+    "google-cloud-bigquery-storage>=2.24",
     "google-cloud-storage>=2.18",
 ]
 DEMO = [

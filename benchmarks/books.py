@@ -11,8 +11,6 @@ import numpy as np
 import pyarrow as pa
 
 from pipelines.books.command import Asked, ask
-from pipelines.commit import commit_files
-from pipelines.files import write_files
 from pipelines.ledger import HEARTBEATS, heartbeat_rows, record_batch
 from pipelines.outbox import Outbox
 from pipelines.place import Place
@@ -86,8 +84,7 @@ def _fill(home: Path, envelopes: int, publishers: int, now: int) -> None:
 
 
 def _commit(tables: Tables, name: str, rows: pa.Table) -> None:
-    files = write_files(tables.load(name), tables.store, rows).files
-    commit_files(tables, name, files, Outbox(None))
+    tables.commit(name, tables.write_files(name, rows).files, Outbox(None))
 
 
 if __name__ == "__main__":

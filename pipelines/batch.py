@@ -100,7 +100,7 @@ class BatchRunner:
             outbox = self._outboxes.get(table, Outbox(None))
             return self._commit_list(self._tables, table, found[table], outbox)
 
-        if self._tables.commits_at_once == 1:
+        if self._tables.at_once == 1:
             return list(map(commit, sorted(found)))
-        with ThreadPoolExecutor(self._tables.commits_at_once) as pool:
+        with ThreadPoolExecutor(self._tables.at_once) as pool:
             return list(pool.map(commit, sorted(found)))

@@ -1,8 +1,8 @@
-"""What the graph asks of tables, whoever keeps them."""
+"""What the graph and the commands ask of tables, whoever keeps them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, Protocol
 
 import pyarrow as pa
@@ -11,6 +11,7 @@ from extractors import Extractor
 from pipelines.address import Folder
 from pipelines.files import FileRef, Written
 from pipelines.outbox import Commit, Outbox
+from pipelines.spans import Span
 
 
 class Destination(Protocol):
@@ -25,8 +26,8 @@ class Destination(Protocol):
     home: Folder
 
     @property
-    def commits_at_once(self) -> int:
-        """How many tables are worth committing side by side."""
+    def at_once(self) -> int:
+        """How many tables are worth committing or reading side by side."""
         ...
 
     def prepare(self, extractors: Iterable[Extractor]) -> list[str]:
@@ -68,6 +69,32 @@ class Destination(Protocol):
 
     def committed(self, name: str, entries: Iterable[str]) -> set[str]:
         """Of a table's entries in the outbox, those whose commit was made."""
+        ...
+
+    def names(self, namespace: str = ...) -> list[str]:
+        """Full names of the tables in a namespace, in order. By default those of models."""
+        ...
+
+    def model_of(self, name: str) -> str:
+        """The model whose table it is, "" if nobody knows."""
+        ...
+
+    def schema(self, name: str) -> pa.Schema:
+        """The columns of a table, as `rows` can give them."""
+        ...
+
+    def size(self, name: str) -> tuple[int, int]:
+        """How many rows a table has, and the bytes that they take."""
+        ...
+
+    def rows(self, name: str, schema: pa.Schema, *spans: Span) -> Iterator[pa.RecordBatch]:
+        """Rows of a table, each once; none if it is not there.
+
+        Args:
+            name: its full name.
+            schema: the columns that are read. One that the table lacks is null.
+            spans: of these times; without any all rows.
+        """
         ...
 
     def open(self, path: str) -> Any:

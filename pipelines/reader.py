@@ -12,17 +12,15 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from pyiceberg.expressions import AlwaysTrue, BooleanExpression
-from pyiceberg.io.pyarrow import schema_to_pyarrow
-from pyiceberg.table import Table
 
-from pipelines.conform import conformed
-from pipelines.tables import MODEL, MODELS, Tables
+from pipelines.destination import Destination
+from pipelines.spans import Span, between
+from pipelines.tables import MODELS, Tables
 from schemas import ConfigurationError
 from weighbridge.wire import Kind
 
-Home = str | Path | Tables
-"""The home folder, or its tables."""
+Home = str | Path | Destination
+"""The home folder of Iceberg tables in its own catalog; or tables, wherever they are."""
 
 
 def read(
@@ -66,8 +64,9 @@ def stream(
     until: datetime | None = None,
 ) -> pa.RecordBatchReader:
     """As `read`, batch by batch: for more rows than the memory holds, and for DuckDB and Polars."""
-    versions = _versions(home if isinstance(home, Tables) else Tables(Path(home)), model, kind)
-    schema = _schema(versions)
+    tables = Tables(Path(home)) if isinstance(home, str | Path) else home
+    versions = _versions(tables, model, kind)
+    schema = _schema(tables, versions)
     if columns is not None:
         missing = [name for name in columns if name not in schema.names]
         if missing:
@@ -76,13 +75,12 @@ def stream(
                 f"{', '.join(schema.names)}"
             )
         schema = pa.schema([schema.field(name) for name in columns])
-    return pa.RecordBatchReader.from_batches(
-        schema, _batches(versions, schema, _between(since, until))
-    )
+    span = between(_aware(since), _aware(until))
+    return pa.RecordBatchReader.from_batches(schema, _batches(tables, versions, schema, span))
 
 
-def versions_of(tables: Tables, first: str, model: str) -> list[Table]:
-    """The tables of a model, the latest version first.
+def versions_of(tables: Destination, first: str, model: str) -> list[str]:
+    """Full names of the tables of a model, the latest version first.
 
     Args:
         tables: all tables.
@@ -92,15 +90,13 @@ def versions_of(tables: Tables, first: str, model: str) -> list[Table]:
     numbered = {}
     for name in tables.names():
         found = re.fullmatch(re.escape(first) + r"(?:_v([1-9]\d*))?", name)
-        if found:
-            table = tables.load(name)
-            # `a_v2` may be version 2 of `a`, and the table of a model `a-v2`.
-            if not found[1] or table.properties.get(MODEL) == model:
-                numbered[int(found[1] or 1)] = table
+        # `a_v2` may be version 2 of `a`, and the table of a model `a-v2`.
+        if found and (not found[1] or tables.model_of(name) == model):
+            numbered[int(found[1] or 1)] = name
     return [numbered[number] for number in sorted(numbered, reverse=True)]
 
 
-def _versions(tables: Tables, model: str, kind: Kind) -> list[Table]:
+def _versions(tables: Destination, model: str, kind: Kind) -> list[str]:
     first = MODELS + "." + model.replace("-", "_") + ("_actuals" if kind == "actual" else "")
     found = versions_of(tables, first, model)
     if not found:
@@ -108,11 +104,11 @@ def _versions(tables: Tables, model: str, kind: Kind) -> list[Table]:
     return found
 
 
-def _schema(versions: list[Table]) -> pa.Schema:
+def _schema(tables: Destination, versions: list[str]) -> pa.Schema:
     fields: dict[str, pa.Field] = {}
-    for table in versions:
-        for item in schema_to_pyarrow(table.schema(), include_field_ids=False):
-            fields.setdefault(item.name, item.with_nullable(True).remove_metadata())
+    for name in versions:
+        for item in tables.schema(name):
+            fields.setdefault(item.name, item)
     return pa.schema(fields.values())
 
 
@@ -129,33 +125,26 @@ def in_blocks(batches: Iterable[pa.RecordBatch], rows: int) -> Iterator[pa.Table
 
 
 def _batches(
-    versions: list[Table], schema: pa.Schema, between: str | BooleanExpression
+    tables: Destination, versions: list[str], schema: pa.Schema, span: Span
 ) -> Iterator[pa.RecordBatch]:
     ids = pa.array([], pa.large_string())  # of the rows so far, where there may be others
-    for position, table in enumerate(versions):
-        has = {item.name for item in table.schema().fields}
-        wanted = [name for name in schema.names if name in has]
-        more = ["row_id"] if len(versions) > 1 and "row_id" not in wanted else []
-        batches = table.scan(between, selected_fields=(*wanted, *more)).to_arrow_batch_reader()
+    wanted = schema
+    if len(versions) > 1 and "row_id" not in schema.names:
+        wanted = schema.append(pa.field("row_id", pa.string()))
+    for position, name in enumerate(versions):
         seen = [ids]
-        for rows in in_blocks(batches, len(ids)):
+        for rows in in_blocks(tables.rows(name, wanted, span), len(ids)):
             if len(ids):
                 rows = rows.filter(pc.invert(pc.is_in(rows["row_id"], value_set=ids)))
             if position + 1 < len(versions):
                 seen += rows["row_id"].cast(pa.large_string()).chunks
-            yield from conformed(rows, schema).to_batches()
+            yield from rows.select(schema.names).to_batches()
         ids = pa.concat_arrays(seen)
 
 
-def _between(since: datetime | None, until: datetime | None) -> str | BooleanExpression:
-    bounds = [(">=", since), ("<", until)]
-    parts = [f"event_time {sign} '{_text(moment)}'" for sign, moment in bounds if moment]
-    return " and ".join(parts) or AlwaysTrue()
-
-
-def _text(moment: datetime) -> str:
-    if moment.tzinfo is None:
+def _aware(moment: datetime | None) -> datetime | None:
+    if moment is not None and moment.tzinfo is None:
         raise ConfigurationError(
             f"{moment} has no time zone; write e.g. {moment.replace(tzinfo=UTC)!r}"
         )
-    return moment.astimezone(UTC).isoformat()
+    return moment

@@ -151,15 +151,15 @@ def count_stored(table: Table) -> tuple[int, int, int]:
 def print_rows(console: Console, tables: Tables, model: str, actuals: bool, rows: int) -> None:
     """Some rows of one table, a column of text per row."""
     short = model.replace("-", "_") + ("_actuals" if actuals else "")
-    stored = versions_of(tables, f"{MODELS}.{short}", model)
+    names = versions_of(tables, f"{MODELS}.{short}", model)
     if f"{PLATFORM}.{short}" in (platform := tables.names(PLATFORM)):
-        stored = [tables.load(f"{PLATFORM}.{short}")]
-    if not stored:
+        names = [f"{PLATFORM}.{short}"]
+    if not names:
         known = [*tables.names(MODELS), *platform]
         listed = ", ".join(name.partition(".")[2] for name in known)
         raise click.UsageError(f"no table {short}; there are {listed}")
-    found = stored[0].scan(limit=rows).to_arrow()
-    console.print(".".join(stored[0].name()), style="bold")
+    found = tables.load(names[0]).scan(limit=rows).to_arrow()
+    console.print(names[0], style="bold")
     table = grid("column", *(f"row {i + 1}" for i in range(found.num_rows)))
     for name in found.column_names:
         table.add_row(name, *(_text(value) for value in found[name].to_pylist()))

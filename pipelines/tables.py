@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -38,6 +38,8 @@ from pipelines.ledger import PLATFORM, SCHEMAS
 from pipelines.objects import refusals
 from pipelines.outbox import Commit, Outbox
 from pipelines.rewrite import replace_rows
+from pipelines.scan import columns_of, model_of, scanned, size_of
+from pipelines.spans import Span
 from pipelines.store import Store
 from schemas.arrow import TIME
 
@@ -81,7 +83,7 @@ class Tables:
         return self._catalog
 
     @property
-    def commits_at_once(self) -> int:
+    def at_once(self) -> int:
         """One: a commit is mostly work for this process, and SQLite takes one at a time."""
         return 1
 
@@ -156,6 +158,27 @@ class Tables:
         """
         with at_work(), refusals():
             return set(entries) & set(read_ring(self.load(name)))
+
+    def model_of(self, name: str) -> str:
+        """Whose table it is; "" if neither it nor its rows say."""
+        table = self.load(name)
+        return table.properties.get(MODEL) or model_of(table)
+
+    def schema(self, name: str) -> pa.Schema:
+        """The columns of a table."""
+        return columns_of(self.load(name))
+
+    def size(self, name: str) -> tuple[int, int]:
+        """Rows of a table, and bytes of its data files."""
+        return size_of(self.load(name))
+
+    def rows(self, name: str, schema: pa.Schema, *spans: Span) -> Iterator[pa.RecordBatch]:
+        """Rows in any of the spans, each once."""
+        try:
+            table = self.load(name)
+        except NoSuchTableError:
+            return
+        yield from scanned(table, schema, *spans)
 
     def open(self, path: str) -> Any:
         """A data file; of this machine PyArrow takes the path."""

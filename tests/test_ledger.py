@@ -221,17 +221,6 @@ def test_without_tables_there_is_a_remedy(home: Home, capsys: pytest.CaptureFixt
     assert "holds no tables yet" in capsys.readouterr().err
 
 
-def test_tables_in_bigquery_have_a_query(
-    home: Home, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    pytest.importorskip("google.cloud.bigquery")
-    monkeypatch.setenv("BIGQUERY_EMULATOR_HOST", "http://127.0.0.1:9")
-    place = ["--dataset", "my-project.shop", "--staging", "gs://bucket/staging"]
-    asked = ["ledger", "--home", str(home.folder), "--tables", "bigquery", *place]
-    assert _main(asked) == 2
-    assert "docs/ledger.md has the query" in capsys.readouterr().err
-
-
 def _bodies(number: int) -> tuple[bytes, bytes]:
     body = scored(0.5, prefix=f"n{number}")
     return json.dumps(body["request"]).encode(), json.dumps(body["response"]).encode()

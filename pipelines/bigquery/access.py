@@ -19,10 +19,14 @@ from google.auth.exceptions import (
 )
 from requests.exceptions import RequestException
 
+from pipelines.bigquery.names import Dataset
 from schemas import ConfigurationError, RetriableError
 
 QUOTA = {"quotaExceeded", "rateLimitExceeded"}
 """Reasons of an HTTP status 403 that is no lack of permission."""
+_ROLES = (
+    "grant it roles/bigquery.dataEditor on the dataset and roles/bigquery.jobUser on the project"
+)
 # A session keeps ten connections, and warns of each beyond, which it opens and closes.
 logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)
 
@@ -73,6 +77,14 @@ def at_launch(what: str, missing: str, roles: str) -> Iterator[None]:
         raise ConfigurationError(f"{what} is refused: {reason_of(error)}") from None
     except _PASSING as error:
         raise _retriable(error) from None
+
+
+@contextmanager
+def dataset_needed(dataset: Dataset) -> Iterator[None]:
+    """Make configuration errors of a dataset that is not there, or not for us."""
+    create = f"create it, e.g. `bq mk --dataset {dataset.project}:{dataset.name}`"
+    with at_launch(f"--dataset {dataset}", create, _ROLES):
+        yield
 
 
 @contextmanager

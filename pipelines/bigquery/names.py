@@ -38,6 +38,12 @@ def table_id(name: str) -> str:
     return name.removeprefix(f"{MODELS}.").replace(".", "_")
 
 
+def table_name(found: str) -> str:
+    """Full name of the table that has an id in the dataset: the inverse of `table_id`."""
+    short = found.removeprefix(f"{PLATFORM}_")
+    return f"{MODELS}.{found}" if short == found else f"{PLATFORM}.{short}"
+
+
 def view_id(name: str) -> str:
     """Name of the view that shows each row of a table once, that of its first version."""
     return f"{table_id(name)}_latest"

@@ -14,7 +14,7 @@ import pyarrow as pa
 from google.api_core import exceptions as google
 
 from extractors import Extractor
-from pipelines.bigquery.access import at_launch
+from pipelines.bigquery.access import dataset_needed
 from pipelines.bigquery.names import (
     Dataset,
     check_columns,
@@ -32,9 +32,6 @@ from schemas import ConfigurationError, RetriableError
 
 AT_ONCE = 8
 """Tables that are looked at side by side: each costs some requests."""
-_ROLES = (
-    "grant it roles/bigquery.dataEditor on the dataset and roles/bigquery.jobUser on the project"
-)
 _CONFLICTS = 5
 
 
@@ -148,8 +145,7 @@ def prepare_dataset(
     ]
     for item in wanted:
         check_columns(item.name, item.schema.names)
-    create = f"create it, e.g. `bq mk --dataset {dataset.project}:{dataset.name}`"
-    with at_launch(f"--dataset {dataset}", create, _ROLES):
+    with dataset_needed(dataset):
         launch = _Launch(client, dataset)
         with ThreadPoolExecutor(AT_ONCE) as pool:
             prepared = list(pool.map(launch.prepare, wanted))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,11 +11,12 @@ import pyarrow as pa
 
 from extractors import Extractor
 from pipelines.address import Folder
-from pipelines.bigquery.access import at_work, bigquery_client
+from pipelines.bigquery.access import at_work, bigquery_client, dataset_needed
 from pipelines.bigquery.load import is_loaded, job_id_of, load_once
-from pipelines.bigquery.names import Dataset, table_id
+from pipelines.bigquery.names import Dataset, table_id, table_name
 from pipelines.bigquery.prepare import prepare_dataset
 from pipelines.bigquery.quota import check_interval
+from pipelines.bigquery.rows import Query
 from pipelines.bigquery.schema import without_maps
 from pipelines.bigquery.staging import Staging
 from pipelines.commit import token_of
@@ -23,6 +24,8 @@ from pipelines.files import DATA, ORDER, FileRef, Written, first_of_each_row, wr
 from pipelines.ledger import SCHEMAS
 from pipelines.outbox import Commit, Outbox
 from pipelines.place import Place
+from pipelines.spans import Span
+from pipelines.tables import MODELS
 from schemas import ConfigurationError
 
 
@@ -52,13 +55,14 @@ class BigQueryTables:
     staging: Staging
     interval: float | None = None
     _client: bigquery.Client | None = field(default=None, repr=False, compare=False)
+    _query: Query | None = field(default=None, repr=False, compare=False)
     _loaded: dict[str, set[str]] = field(default_factory=dict, repr=False, compare=False)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**vars(self), "_client": None, "_loaded": {}}
+        return {**vars(self), "_client": None, "_query": None, "_loaded": {}}
 
     @property
-    def commits_at_once(self) -> int:
+    def at_once(self) -> int:
         """Many: a commit is waiting for a job, for seconds at least."""
         return 16
 
@@ -68,6 +72,15 @@ class BigQueryTables:
         if self._client is None:
             self._client = bigquery_client(self.dataset.project)
         return self._client
+
+    @property
+    def query(self) -> Query:
+        """Asks the dataset, where it is."""
+        if self._query is None:
+            with dataset_needed(self.dataset):
+                location = self.client.get_dataset(str(self.dataset)).location
+            self._query = Query(self.client, self.dataset, location)
+        return self._query
 
     def prepare(self, extractors: Iterable[Extractor]) -> list[str]:
         """Create and evolve the tables and their views, once dataset and bucket were found."""
@@ -93,8 +106,7 @@ class BigQueryTables:
         """Load the files by one job, whose id is their token. See `load_once` for its errors."""
         asked = sorted(set(files), key=lambda ref: ref.path)
         token = token_of(asked)
-        with at_work(self.dataset.table(name)):
-            table = self.client.get_table(self.dataset.table(name))
+        table = self._get(name)
         entry = job_id_of(table, token)
         result = Commit(token, entry, name, tuple(asked))
         uris = [ref.path for ref in asked]
@@ -113,11 +125,51 @@ class BigQueryTables:
         asked = set(entries)
         loaded = asked & self._loaded.get(name, set())
         if new := asked - loaded:
-            with at_work(self.dataset.table(name)):
-                location = self.client.get_table(self.dataset.table(name)).location
+            location = self._get(name).location
             loaded |= {entry for entry in new if is_loaded(self.client, entry, location)}
         self._loaded[name] = loaded  # without those that were delivered
         return loaded
+
+    def names(self, namespace: str = MODELS) -> list[str]:
+        """Full names of the tables in a namespace, and not of views. Others' are among them.
+
+        Raises:
+            ConfigurationError: no dataset or no access.
+        """
+        with dataset_needed(self.dataset):
+            # A dataset that is not there would list no tables.
+            self.client.get_dataset(str(self.dataset))
+            found = list(self.client.list_tables(str(self.dataset)))
+        names = (table_name(item.table_id) for item in found if item.table_type == "TABLE")
+        return sorted(name for name in names if name.startswith(f"{namespace}."))
+
+    def model_of(self, name: str) -> str:
+        """Whose table it is by its label; "" for the platform's own, and for those of others."""
+        return str(self._get(name).labels.get("model", ""))
+
+    def schema(self, name: str) -> pa.Schema:
+        """The columns of a table."""
+        with at_work(self.dataset.table(name)):
+            row = self.client.list_rows(self.dataset.table(name), max_results=1)
+            found = row.to_arrow(create_bqstorage_client=False).schema
+        return pa.schema([item.remove_metadata() for item in found])
+
+    def size(self, name: str) -> tuple[int, int]:
+        """Rows of a table, copies too, and the bytes that BigQuery counts for them."""
+        table = self._get(name)
+        return int(table.num_rows or 0), int(table.num_bytes or 0)
+
+    def rows(self, name: str, schema: pa.Schema, *spans: Span) -> Iterator[pa.RecordBatch]:
+        """Rows in any of the spans, each once: by a query, which costs what it reads."""
+        try:
+            table = self._get(name)
+        except FileNotFoundError:
+            return
+        yield from self.query.rows(table, schema, spans)
+
+    def _get(self, name: str) -> bigquery.Table:
+        with at_work(self.dataset.table(name)):
+            return self.client.get_table(self.dataset.table(name))
 
     def open(self, path: str) -> pa.BufferReader:
         """A staged data file."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import click
 from rich.console import Console
 
 from extractors import Extractors
@@ -16,7 +15,6 @@ from pipelines.books.differences import Standing, standings
 from pipelines.books.read import read_entries
 from pipelines.commands.terminal import opened
 from pipelines.place import Place
-from pipelines.tables import Tables
 
 
 @dataclass(frozen=True)
@@ -62,9 +60,9 @@ def ask(place: Place, asked: Asked, extractors: Extractors | None = None) -> Ans
         extractors: name owners; without them costs and freshness are left out.
 
     Raises:
-        click.UsageError: there are no tables, or tables that this cannot read.
+        click.UsageError: there are no tables.
     """
-    tables = _tables(place)
+    tables = opened(place)
     since, until, model = asked.since, asked.until, asked.model
     entries = read_entries(tables, since, until)
     held = [one for one in entries.held if model in ("", one.model)]
@@ -101,15 +99,6 @@ def print_check(console: Console, answer: Answer) -> None:
         console.print(f"does not balance: {wrong:,} of {publishers}, {served:,} envelopes served")
     else:
         console.print(f"balances: {publishers}, {served:,} envelopes served")
-
-
-def _tables(place: Place) -> Tables:
-    if place.tables != "iceberg":
-        raise click.UsageError(
-            "the ledger reads Iceberg tables; docs/ledger.md has the query for tables in BigQuery"
-        )
-    tables: Tables = opened(place)
-    return tables
 
 
 def _of_model(lines: dict[Key, Counts], model: str) -> dict[Key, Counts]:

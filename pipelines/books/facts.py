@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -15,9 +16,11 @@ from pyiceberg.table.snapshots import Operation
 from extractors import Extractors
 from pipelines import ledger
 from pipelines.books.ids import Numbers
-from pipelines.books.read import Held, between, read
+from pipelines.books.read import IDS, Held, read, some_of
 from pipelines.books.seen import HOUR, micros
+from pipelines.destination import Destination
 from pipelines.outbox import Outbox
+from pipelines.spans import Span
 from pipelines.tables import Tables
 
 DAYS = 7
@@ -66,7 +69,8 @@ class Fresh:
     Attributes:
         last_event: microseconds since 1970, UTC.
         to_publish: from event to publish time, of rows published in the time.
-        to_commit: from event to commit, of rows of the last commits that the table still knows.
+        to_commit: from event to commit, of rows of the last commits that the table still knows;
+            None in BigQuery, whose tables do not say when which of their rows were loaded.
         hour: the last full hour, in hours since 1970.
         volume: envelopes of events in that hour.
         before: the same of each of the days before, the latest first.
@@ -80,12 +84,11 @@ class Fresh:
     before: list[int]
 
 
-def pushed(tables: Tables, held: Iterable[Held], since: int, until: int) -> dict[str, Pushed]:
+def pushed(tables: Destination, held: Iterable[Held], since: int, until: int) -> dict[str, Pushed]:
     """What became of rows that go to Arize, by model."""
-    columns = ("model_id", "outcome", "rows")
+    columns = some_of(ledger.DELIVERIES_SCHEMA, "model_id", "outcome", "rows")
     found: dict[str, Pushed] = {}
-    wanted = between("event_time", since, until)
-    rows = read(tables, ledger.DELIVERIES, wanted, ledger.DELIVERIES_SCHEMA, *columns)
+    rows = read(tables, ledger.DELIVERIES, columns, Span("event_time", since, until))
     for row in rows.group_by(["model_id", "outcome"]).aggregate([("rows", "sum")]).to_pylist():
         one = found.setdefault(row["model_id"], Pushed())
         one.outcomes[row["outcome"]] += row["rows_sum"] or 0
@@ -100,14 +103,14 @@ def pushed(tables: Tables, held: Iterable[Held], since: int, until: int) -> dict
 
 
 def costs(
-    tables: Tables, held: Iterable[Held], extractors: Extractors, since: int, until: int
+    tables: Destination, held: Iterable[Held], extractors: Extractors, since: int, until: int
 ) -> dict[str, Cost]:
     """What was spent, by owner ("": nobody is named)."""
     owners = {model: one.settings.owner for (model, _), one in extractors.items()}
     found: dict[str, Cost] = {}
-    wanted = between("event_time", since, until)
     numbers = ("envelopes", "message_bytes", "cpu_us")
-    rows = read(tables, ledger.COSTS, wanted, ledger.COSTS_SCHEMA, "model_id", *numbers)
+    columns = some_of(ledger.COSTS_SCHEMA, "model_id", *numbers)
+    rows = read(tables, ledger.COSTS, columns, Span("event_time", since, until))
     sums = rows.group_by(["model_id"]).aggregate([(name, "sum") for name in numbers])
     for row in sums.to_pylist():
         one = found.setdefault(owners.get(row["model_id"], ""), Cost())
@@ -123,17 +126,18 @@ def costs(
     return found
 
 
-def freshness(tables: Tables, held: Iterable[Held], until: int) -> dict[str, Fresh]:
+def freshness(tables: Destination, held: Iterable[Held], until: int) -> dict[str, Fresh]:
     """How fresh each table is, by its full name."""
-    hour = until // HOUR - 1
-    found = {}
-    for one in held:
-        table = tables.load(one.table)
-        volume, *before = _volumes(table, hour)
-        to_commit = _quantiles(np.concatenate([_NONE, *_commit_delays(table)]))
-        delays = _quantiles(one.delays)
-        found[one.table] = Fresh(one.last_event, delays, to_commit, hour, volume, before)
-    return found
+    with ThreadPoolExecutor(tables.at_once) as pool:
+        found = pool.map(lambda one: (one.table, _fresh(tables, one, until // HOUR - 1)), held)
+        return dict(found)
+
+
+def _fresh(tables: Destination, one: Held, hour: int) -> Fresh:
+    volume, *before = _volumes(tables, one.table, hour)
+    delays = _commit_delays(tables.load(one.table)) if isinstance(tables, Tables) else ()
+    to_commit = _quantiles(np.concatenate([_NONE, *delays]))
+    return Fresh(one.last_event, _quantiles(one.delays), to_commit, hour, volume, before)
 
 
 _NONE: Numbers = np.zeros(0, np.int64)
@@ -146,11 +150,11 @@ def _quantiles(delays: Numbers) -> tuple[float, float] | None:
     return float(median), float(most)
 
 
-def _volumes(table: Table, hour: int) -> list[int]:
+def _volumes(tables: Destination, name: str, hour: int) -> list[int]:
     """Distinct envelopes of events in an hour, and in the same one of the days before."""
     hours = [hour - 24 * day for day in range(DAYS + 1)]
-    wanted = [f"({between('event_time', each * HOUR, (each + 1) * HOUR)})" for each in hours]
-    rows = table.scan(" or ".join(wanted), selected_fields=("envelope_id", "event_time")).to_arrow()
+    spans = [Span("event_time", each * HOUR, (each + 1) * HOUR) for each in hours]
+    rows = read(tables, name, some_of(IDS, "envelope_id", "event_time"), *spans)
     counted = rows.append_column("hour", [micros(rows["event_time"]) // HOUR])
     groups = counted.group_by("hour").aggregate([("envelope_id", "count_distinct")])
     counts = dict(zip(groups["hour"].to_pylist(), groups["envelope_id_count_distinct"].to_pylist()))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pipelines.commands.terminal import console, errors, opened, quiet_imports
+from pipelines.commands.terminal import console, errors, iceberg, quiet_imports
 from pipelines.options import PACKAGE
 from pipelines.place import PLACE_PARAMETERS, Place
 
@@ -253,10 +253,8 @@ def _why_not(item: Extractor) -> str:
 
 def _tables(parameters: dict[str, Any], command: str) -> Tables:
     place = Place.of(parameters)
-    if place.tables != "iceberg":
-        raise click.UsageError(
-            f"`weighbridge {command}` reads Iceberg tables; of tables in BigQuery, query "
-            "`deliveries` there, and let Arize import what was never pushed"
-        )
-    found: Tables = opened(place)
-    return found
+    return iceberg(
+        place,
+        f"`weighbridge {command}` reads Iceberg tables; of tables in BigQuery, query "
+        "`deliveries` there, and let Arize import what was never pushed",
+    )

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from pipelines.commands.terminal import console, opened
+from pipelines.commands.terminal import console, iceberg
 from pipelines.options import PACKAGE
 from pipelines.place import PLACE_PARAMETERS, Place
 
@@ -28,12 +28,11 @@ def erase(model: str, where: str, dry_run: bool, **parameters: Any) -> None:
     back. Exit status: 0 done, 1 a file still holds some, 2 wrong usage or configuration.
     """
     place = Place.of(parameters)
-    if place.tables != "iceberg":
-        raise click.UsageError(
-            "in BigQuery, delete rows by DML: bq query --use_legacy_sql=false 'DELETE FROM "
-            "DATASET.TABLE WHERE …', and staged files by a lifecycle rule of the bucket"
-        )
-    tables = opened(place)
+    tables = iceberg(
+        place,
+        "in BigQuery, delete rows by DML: bq query --use_legacy_sql=false 'DELETE FROM "
+        "DATASET.TABLE WHERE …', and staged files by a lifecycle rule of the bucket",
+    )
 
     from pipelines.config.options import load_models
     from pipelines.erase.command import erase_and_show

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from pipelines.commands.terminal import console, opened
+from pipelines.commands.terminal import console, iceberg
 from pipelines.options import PACKAGE
 from pipelines.place import PLACE_PARAMETERS, Place
 from pipelines.units import Duration
@@ -43,15 +43,14 @@ def maintain(
     maintained, 2 wrong usage or configuration.
     """
     place = Place.of(parameters)
-    if place.tables != "iceberg":
-        raise click.UsageError(
-            "BigQuery maintains its tables by itself; for retention let their partitions expire, "
-            "`bq update --time_partitioning_expiration SECONDS DATASET.TABLE`, and delete staged "
-            "files by a lifecycle rule of the bucket"
-        )
     if retain is not None and retain < DAY:
         raise click.UsageError("--retain: whole days are dropped; give at least 1d")
-    tables = opened(place)
+    tables = iceberg(
+        place,
+        "BigQuery maintains its tables by itself; for retention let their partitions expire, "
+        "`bq update --time_partitioning_expiration SECONDS DATASET.TABLE`, and delete staged "
+        "files by a lifecycle rule of the bucket",
+    )
 
     from pipelines.config.options import load_models
     from pipelines.maintain.command import maintain_tables

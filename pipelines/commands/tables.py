@@ -8,10 +8,12 @@ import click
 
 from pipelines.commands.erase import erase
 from pipelines.commands.maintain import maintain
-from pipelines.commands.terminal import console, opened
+from pipelines.commands.terminal import console, iceberg, opened
 from pipelines.moments import Moment, as_time
 from pipelines.options import PACKAGE
 from pipelines.place import PLACE_PARAMETERS, Place
+
+_LOOK = "this command shows Iceberg tables; look at BigQuery's with `bq`"
 
 
 @click.group(invoke_without_command=True, params=[*PLACE_PARAMETERS, PACKAGE])
@@ -21,7 +23,8 @@ def tables(extractors_package: str, **parameters: Any) -> None:
         from pipelines.config.options import load_models
         from pipelines.render import print_tables
 
-        print_tables(console, opened(Place.of(parameters)), load_models(extractors_package))
+        tables = iceberg(Place.of(parameters), _LOOK)
+        print_tables(console, tables, load_models(extractors_package))
 
 
 @tables.command(params=[*PLACE_PARAMETERS])
@@ -32,7 +35,7 @@ def show(model: str, actuals: bool, rows: int, **parameters: Any) -> None:
     """Print rows of a model's table, or of a platform table such as `deliveries`."""
     from pipelines.render import print_rows
 
-    print_rows(console, opened(Place.of(parameters)), model, actuals, rows)
+    print_rows(console, iceberg(Place.of(parameters), _LOOK), model, actuals, rows)
 
 
 @tables.command(params=[*PLACE_PARAMETERS])

@@ -3,25 +3,42 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console
 
 from pipelines.place import Place
 
+if TYPE_CHECKING:
+    from pipelines.destination import Destination
+    from pipelines.tables import Tables
+
 console = Console(highlight=False)
 errors = Console(stderr=True, highlight=False)
 
 
-def opened(place: Place) -> Any:
+def opened(place: Place) -> Destination:
+    """The tables of a place.
+
+    Raises:
+        click.UsageError: there are none.
+    """
+    return place.open() if place.tables == "bigquery" else iceberg(place, "")
+
+
+def iceberg(place: Place, otherwise: str) -> Tables:
     """The Iceberg tables of a place.
+
+    Args:
+        place: where they are.
+        otherwise: what to do where tables are in BigQuery.
 
     Raises:
         click.UsageError: there are none.
     """
     if place.tables != "iceberg":
-        raise click.UsageError("this command shows Iceberg tables; look at BigQuery's with `bq`")
+        raise click.UsageError(otherwise)
     tables = place.iceberg()
     if tables.address.is_file:
         home = place.local_home("the default catalog")

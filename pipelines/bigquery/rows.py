@@ -1,0 +1,121 @@
+"""Rows of a table in BigQuery, each once, in the columns that are asked for."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import google.cloud.bigquery as bigquery
+import pyarrow as pa
+import pyarrow.compute as pc
+from google.cloud.bigquery_storage import BigQueryReadClient
+
+from pipelines.bigquery.access import at_work
+from pipelines.bigquery.names import Dataset
+from pipelines.conform import conformed
+from pipelines.spans import Span, where
+
+_DAY = timedelta(days=1)
+_CLOCKS = timedelta(minutes=10)
+"""By so much a publish time may be ahead of BigQuery's clock."""
+_MICROSECOND = timedelta(microseconds=1)
+
+
+class Query:
+    """Asks a dataset, and reads its answers as Arrow.
+
+    Args:
+        client: for the dataset's project.
+        dataset: what is asked.
+        location: where it is.
+    """
+
+    def __init__(self, client: bigquery.Client, dataset: Dataset, location: str | None) -> None:
+        self._client = client
+        self._dataset = dataset
+        self._location = location
+        self._reader: BigQueryReadClient | None = None
+
+    def answer(self, statement: str) -> Iterator[pa.RecordBatch]:
+        """The rows that a statement selects."""
+        with at_work(f"query of {self._dataset}"):
+            rows = self._client.query(statement, location=self._location).result()
+            # Without its client rows come as JSON, page by page: all that the emulator speaks here.
+            if self._reader is None and "BIGQUERY_EMULATOR_HOST" not in os.environ:
+                self._reader = BigQueryReadClient()
+            yield from rows.to_arrow_iterable(bqstorage_client=self._reader)
+
+    def rows(
+        self, table: bigquery.Table, schema: pa.Schema, spans: Sequence[Span]
+    ) -> Iterator[pa.RecordBatch]:
+        """Rows in any of the spans, or all. A column that the table lacks is null."""
+        has = {field.name for field in table.schema}
+        columns = [f"`{name}`" for name in schema.names if name in has]
+        name = f"{self._dataset}.{table.table_id}"
+        wanted = [f"({text})" for text in (where(spans), self._days(table, spans)) if text]
+        statement = (
+            f"SELECT {', '.join(columns)} FROM `{name}` "
+            f"WHERE {' AND '.join(wanted) or 'TRUE'} "
+            "QUALIFY ROW_NUMBER() OVER (PARTITION BY row_id, event_time) = 1"
+        )
+        for batch in self.answer(statement):
+            rows = with_maps(pa.Table.from_batches([batch]), schema)
+            yield from conformed(rows, schema).to_batches()
+
+    def _days(self, table: bigquery.Table, spans: Sequence[Span]) -> str:
+        """Which partitions can hold rows of these publish times; "" if that is not known.
+
+        A row is loaded after it was published. So what was published lately is in partitions that
+        were changed lately, and others are neither read nor paid for.
+        """
+        starts = [span.start for span in spans if span.column == "ingest_time"]
+        if not spans or len(starts) < len(spans) or None in starts:
+            return ""
+        since = min(start for start in starts if start is not None) - _CLOCKS // _MICROSECOND
+        project, dataset = self._dataset
+        changed = self.answer(
+            f"SELECT partition_id FROM `{project}`.{dataset}.INFORMATION_SCHEMA.PARTITIONS "
+            f"WHERE table_name = '{table.table_id}' "
+            f"AND {where([Span('last_modified_time', since)])}"
+        )
+        ids = [text for batch in changed for text in batch["partition_id"].to_pylist()]
+        if not all(re.fullmatch(r"\d{8}", text or "") for text in ids):
+            return ""
+        return where(days_of(ids)) or "FALSE"
+
+
+def days_of(partitions: Sequence[str]) -> list[Span]:
+    """Times of partitions by day, such as "20260131"; those that follow each other as one."""
+    found: list[Span] = []
+    for text in sorted(set(partitions)):
+        start = datetime.strptime(text, "%Y%m%d").replace(tzinfo=UTC)
+        first, end = (_micros(moment) for moment in (start, start + _DAY))
+        if found and found[-1].end == first:
+            first = found.pop().start or 0
+        found.append(Span("event_time", first, end))
+    return found
+
+
+def with_maps(rows: pa.Table, schema: pa.Schema) -> pa.Table:
+    """The rows, lists of key and value as maps where a schema says so: see `without_maps`."""
+    for position, name in enumerate(rows.column_names):
+        kind = schema.field(name).type if name in schema.names else None
+        if kind is not None and pa.types.is_map(kind):
+            chunks = [_mapped(chunk, kind) for chunk in rows[position].chunks]
+            rows = rows.set_column(position, name, pa.chunked_array(chunks, kind))
+    return rows
+
+
+def _mapped(pairs: Any, kind: pa.DataType) -> pa.Array:
+    items = pairs.flatten()  # BigQuery has no null lists
+    lengths = pairs.value_lengths().fill_null(0)
+    offsets = pa.concat_arrays([pa.array([0], pa.int32()), pc.cumulative_sum(lengths)])
+    keys, values = (items.field(part) for part in ("key", "value"))
+    return pa.MapArray.from_arrays(offsets, keys.cast(kind.key_type), values.cast(kind.item_type))
+
+
+def _micros(moment: datetime) -> int:
+    return (moment - datetime(1970, 1, 1, tzinfo=UTC)) // _MICROSECOND
