@@ -83,7 +83,6 @@ class Bench:
 
     def frames(self) -> list[tuple[str, Any, Any, list[Path]]]:
         """For each call: the model, a data frame, the SDK's schema, and the files behind them."""
-        from pipelines.arrivals import stored_files
         from pipelines.frames import data_frame, sdk_schema, sent_columns
         from pipelines.push import _batches
         from pipelines.tables import table_of
@@ -93,7 +92,7 @@ class Bench:
         for item in self._extractors.values():
             name = table_of(item).name
             columns = sent_columns(columns_of(item.row))
-            refs = [("", ref) for ref in stored_files(self._tables, name)]
+            refs = [("", ref) for ref in self._tables.held(name)]
             for batch in _batches(name, refs):
                 paths = [Path(ref.path) for _, ref in batch.files]
                 rows = pq.read_table(paths)

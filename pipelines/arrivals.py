@@ -8,14 +8,15 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from pyiceberg.exceptions import NoSuchTableError
+import pyarrow as pa
 
 from extractors import Extractor
+from pipelines.destination import Destination
 from pipelines.files import FileRef
-from pipelines.ledger import DELIVERIES
+from pipelines.ledger import DELIVERIES, DELIVERIES_SCHEMA
 from pipelines.outbox import Outbox
-from pipelines.tables import Tables, table_of
-from pipelines.undelivered import live_files, undelivered
+from pipelines.tables import table_of
+from pipelines.undelivered import undelivered
 from pipelines.waiting import rows_of, waiting
 
 _COUNTED = {
@@ -26,6 +27,7 @@ _COUNTED = {
     "possible_duplicates": "possible_duplicates",
 }
 _COLUMNS = ("table_name", "outcome", "event_time", "error", "files", "environment", *_COUNTED)
+_SCHEMA = pa.schema([DELIVERIES_SCHEMA.field(name) for name in _COLUMNS])
 
 
 @dataclass
@@ -55,7 +57,7 @@ class Arrivals:
     last_error: tuple[datetime, str] | None = None
 
 
-def arrivals(tables: Tables, extractors: Iterable[Extractor]) -> list[Arrivals]:
+def arrivals(tables: Destination, extractors: Iterable[Extractor]) -> list[Arrivals]:
     """What is known of each extractor's table."""
     found = {table_of(item).name: Arrivals(table_of(item).name) for item in extractors}
     settled: dict[str, list[FileRef]] = {name: [] for name in found}
@@ -69,13 +71,13 @@ def arrivals(tables: Tables, extractors: Iterable[Extractor]) -> list[Arrivals]:
         found[table].waiting_seconds = max(map(outbox.age, entries))
         settled[table] += [ref for refs in entries.values() for ref in refs]
     for name, item in found.items():
-        live = stored_files(tables, name)
+        live = tables.held(name)
         item.committed = sum(ref.rows for ref in live)
         item.never_sent = undelivered(live, settled[name]).rows
     return list(found.values())
 
 
-def settled_files(tables: Tables, name: str) -> list[FileRef]:
+def settled_files(tables: Destination, name: str) -> list[FileRef]:
     """Files of a table that were delivered, or wait in the outbox."""
     rows = _deliveries(tables)
     delivered = [text for row in rows if row["table_name"] == name for text in row["files"] or ()]
@@ -83,25 +85,9 @@ def settled_files(tables: Tables, name: str) -> list[FileRef]:
     return [*map(FileRef.from_json, delivered), *(ref for refs in entries.values() for ref in refs)]
 
 
-def stored_files(tables: Tables, name: str) -> list[FileRef]:
-    """The data files of a table; none if it was never made."""
-    try:
-        return list(live_files(tables.load(name)))
-    except NoSuchTableError:
-        return []
-
-
-def _deliveries(tables: Tables) -> Iterator[dict[str, Any]]:
-    try:
-        table = tables.load(DELIVERIES)
-    except NoSuchTableError:
-        return
-    present = {column.name for column in table.schema().columns}  # older homes have fewer
-    names = tuple(name for name in _COLUMNS if name in present)
-    blank = dict.fromkeys(_COLUMNS)
-    for batch in table.scan(selected_fields=names).to_arrow_batch_reader():
-        for row in batch.to_pylist():
-            yield {**blank, **row}
+def _deliveries(tables: Destination) -> Iterator[dict[str, Any]]:
+    for batch in tables.rows(DELIVERIES, _SCHEMA):
+        yield from batch.to_pylist()
 
 
 def _add(item: Arrivals, row: dict[str, Any]) -> None:

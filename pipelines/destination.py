@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any, Protocol
 
 import pyarrow as pa
@@ -12,6 +12,7 @@ from pipelines.address import Folder
 from pipelines.files import FileRef, Written
 from pipelines.outbox import Commit, Outbox
 from pipelines.spans import Span
+from pipelines.undelivered import Undelivered
 
 
 class Destination(Protocol):
@@ -94,6 +95,20 @@ class Destination(Protocol):
             name: its full name.
             schema: the columns that are read. One that the table lacks is null.
             spans: of these times; without any all rows.
+        """
+        ...
+
+    def held(self, name: str) -> list[FileRef]:
+        """What a table holds, as its data files; or by days, where nobody knows these."""
+        ...
+
+    def as_files(self, name: str, found: Undelivered, settled: Collection[FileRef]) -> Undelivered:
+        """What was never sent, as files that a push can open.
+
+        Args:
+            name: full name of the table.
+            found: parts of what `held` gave.
+            settled: files that were delivered, or wait in the outbox.
         """
         ...
 

@@ -41,9 +41,9 @@ def print_push(
         if found.unclear:
             days = sorted({_day(path.path) for path in found.unclear})
             console.print(
-                f"{short}: not sent: {len(found.unclear)} files of {', '.join(days)}, into which "
-                "delivered rows were compacted with others. --again sends these days whole: give "
-                "them by --since and --until",
+                f"{short}: not sent: rows of {', '.join(days)}, as some were delivered, and the "
+                "files that say which were compacted with others or deleted. --again sends these "
+                "days whole: give them by --since and --until",
                 soft_wrap=True,
             )
 

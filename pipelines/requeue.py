@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from datetime import date, timedelta
 
-from pipelines.arrivals import settled_files, stored_files
+from pipelines.arrivals import settled_files
 from pipelines.commit import token_of
+from pipelines.destination import Destination
 from pipelines.files import FileRef
 from pipelines.outbox import Outbox, requeued
-from pipelines.tables import Tables
 from pipelines.undelivered import DAY_MICROS, Undelivered, undelivered
 
 FILES_AN_ENTRY = 100
@@ -18,7 +18,7 @@ _EPOCH = date(1970, 1, 1)
 
 
 def requeue(
-    tables: Tables, name: str, since: date | None, until: date | None, again: bool = False
+    tables: Destination, name: str, since: date | None, until: date | None, again: bool = False
 ) -> Undelivered:
     """Queue the files of a table that were never sent, as far as that is known.
 
@@ -34,14 +34,16 @@ def requeue(
     """
     outbox = Outbox(tables.home)
     with outbox.store.locked("deliver"):  # else another process settles files meanwhile
-        inside = [ref for ref in stored_files(tables, name) if _is_inside(ref, since, until)]
+        inside = [ref for ref in tables.held(name) if _is_inside(ref, since, until)]
         if again:
-            waiting = {ref.path for entry in outbox.entries() for ref in outbox.read(entry)[1]}
-            files = [ref for ref in inside if ref.path not in waiting]
+            settled = [ref for entry in outbox.entries() for ref in outbox.read(entry)[1]]
+            paths = {ref.path for ref in settled}
+            files = [ref for ref in inside if ref.path not in paths]
             found = Undelivered(files, [], sum(ref.rows for ref in files))
         else:
-            settled = settled_files(tables, name)
-            found = undelivered(inside, [ref for ref in settled if _is_inside(ref, since, until)])
+            settled = [ref for ref in settled_files(tables, name) if _is_inside(ref, since, until)]
+            found = undelivered(inside, settled)
+        found = tables.as_files(name, found, settled)
         for part in _parts(sorted(found.files, key=lambda ref: ref.min_time)):
             outbox.write(requeued(token_of(part)), name, tuple(part))
     return found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -41,6 +41,7 @@ from pipelines.rewrite import replace_rows
 from pipelines.scan import columns_of, model_of, scanned, size_of
 from pipelines.spans import Span
 from pipelines.store import Store
+from pipelines.undelivered import Undelivered, live_files
 from schemas.arrow import TIME
 
 MODELS = "models"
@@ -179,6 +180,17 @@ class Tables:
         except NoSuchTableError:
             return
         yield from scanned(table, schema, *spans)
+
+    def held(self, name: str) -> list[FileRef]:
+        """The data files of a table; none if it was never made."""
+        try:
+            return list(live_files(self.load(name)))
+        except NoSuchTableError:
+            return []
+
+    def as_files(self, name: str, found: Undelivered, settled: Collection[FileRef]) -> Undelivered:
+        """The same: they are files."""
+        return found
 
     def open(self, path: str) -> Any:
         """A data file; of this machine PyArrow takes the path."""

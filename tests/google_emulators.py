@@ -98,6 +98,11 @@ class InBigQuery(Home):
         place = ["--dataset", self.dataset, "--staging", f"gs://{BUCKET}/{self.dataset}"]
         return super().arguments("--tables", "bigquery", *place, *more, files=files)
 
+    def place(self) -> list[str]:
+        """What names this home, its tables and its package to other commands."""
+        arguments = self.arguments()
+        return arguments[arguments.index("--home") :]
+
     def run(self, *more: str, files: str | None = None) -> Any:
         with environment(**self.google.environment):
             return super().run(*more, files=files)

@@ -39,16 +39,10 @@ def tables(home: InBigQuery) -> Iterator[BigQueryTables]:
         )
 
 
-def place_of(home: Home) -> list[str]:
-    """The options that name a home and its tables."""
-    arguments = home.arguments()
-    return arguments[arguments.index("--home") :]
-
-
 def asked(home: InBigQuery, capsys: pytest.CaptureFixture[str], *more: str) -> tuple[int, str]:
     capsys.readouterr()
     with environment(**home.google.environment):
-        code = _main(["ledger", *place_of(home), "--grace", "0s", *more])
+        code = _main(["ledger", *home.place(), "--grace", "0s", *more])
     return code, capsys.readouterr().out
 
 
@@ -76,7 +70,8 @@ def test_it_is_that_of_iceberg_tables(
     assert len(home.row_ids("scores")) > len(home.row_ids("scores_latest")) == 6
     code, text = asked(home, capsys, "--json")
     capsys.readouterr()
-    assert _main(["ledger", *place_of(beside), "--json", "--grace", "0s"]) == code == 0
+    place = ["--home", str(beside.folder), "--extractors_package", beside.package]
+    assert _main(["ledger", *place, "--json", "--grace", "0s"]) == code == 0
     ours, theirs = told(text), told(capsys.readouterr().out)
     ours["costs"], theirs["costs"] = ours["costs"][""]["rows"], theirs["costs"][""]["rows"]
     assert ours == theirs
@@ -101,7 +96,7 @@ def test_a_dataset_that_is_not_there_is_named(
     home: InBigQuery, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with environment(**home.google.environment):
-        place = place_of(home)
+        place = home.place()
         place[place.index("--dataset") + 1] = "test-project.nowhere"
         assert _main(["ledger", *place]) == 2
     assert "bq mk --dataset test-project:nowhere" in capsys.readouterr().err

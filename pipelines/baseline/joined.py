@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 
 import pyarrow as pa
 
 from pipelines.baseline.shape import BaselineShape
-from pipelines.tables import Tables, table_of
-from schemas.row import STAMPED
+from pipelines.destination import Destination
+from pipelines.reader import in_blocks
+from pipelines.spans import between
+from pipelines.tables import table_of
+
+BLOCK_ROWS = 50_000
+"""Rows that are looked up and sent at a time, at least."""
 
 
 def joined(
-    tables: Tables, shape: BaselineShape, since: date | None, until: date | None
+    tables: Destination, shape: BaselineShape, since: date | None, until: date | None
 ) -> Iterator[tuple[pa.Table, int]]:
     """Predictions of these days with their latest actual, and how many have none.
 
@@ -24,18 +29,10 @@ def joined(
         until: last day.
     """
     found = _latest(tables, shape)
-    limits = []
-    if since is not None:
-        limits.append(f"event_time >= '{since.isoformat()}T00:00:00+00:00'")
-    if until is not None:
-        limits.append(f"event_time < '{(until + timedelta(days=1)).isoformat()}T00:00:00+00:00'")
-    columns = [*STAMPED, *(c.name for c in shape.columns if c.name not in STAMPED)]
-    table = tables.load(table_of(shape.predictions).name)
-    scan = table.scan(" and ".join(limits) or "true", tuple(columns))
+    days = between(_start(since), _start(until and until + timedelta(days=1)))
     schema = shape.predictions.shape().schema
-    for batch in scan.to_arrow_batch_reader():
-        rows = pa.Table.from_batches([batch])
-        rows = rows.select(schema.names).cast(schema)
+    batches = tables.rows(table_of(shape.predictions).name, schema, days)
+    for rows in in_blocks(batches, BLOCK_ROWS):
         if found is None:
             yield rows, 0
             continue
@@ -49,11 +46,17 @@ def joined(
         yield kept, rows.num_rows - kept.num_rows
 
 
-def _latest(tables: Tables, shape: BaselineShape) -> tuple[dict[str, int], pa.Table] | None:
+def _latest(tables: Destination, shape: BaselineShape) -> tuple[dict[str, int], pa.Table] | None:
     """Where the latest actual of each prediction is, in a table of all."""
     if shape.actuals is None:
         return None
+    wanted = shape.actuals.shape().schema
     columns = ("prediction_id", "event_time", *shape.sources)
-    table = tables.load(table_of(shape.actuals).name)
-    rows = table.scan(selected_fields=columns).to_arrow().sort_by("event_time")
+    schema = pa.schema([wanted.field(name) for name in columns])
+    rows = pa.Table.from_batches(tables.rows(table_of(shape.actuals).name, schema), schema)
+    rows = rows.sort_by("event_time")
     return {id_: place for place, id_ in enumerate(rows["prediction_id"].to_pylist())}, rows
+
+
+def _start(day: date | None) -> datetime | None:
+    return None if day is None else datetime.combine(day, time(), UTC)

@@ -19,7 +19,6 @@ from pipelines.deliveries import Deliveries, Withheld
 from pipelines.destination import Destination
 from pipelines.frames import sent_columns, time_column
 from pipelines.sender import Lot, in_time
-from pipelines.tables import Tables
 from schemas import ConfigurationError
 
 CHUNK_ROWS = 50_000
@@ -141,7 +140,6 @@ class BaselineSender:
         if options.source is None:
             self._timed = True
             self.report.without_actual = 0
-            assert isinstance(self._tables, Tables)
             for rows, without in joined(self._tables, self._shape, options.since, options.until):
                 self.report.without_actual += without
                 if options.model_version:

@@ -66,7 +66,7 @@ class Query:
             yield from conformed(rows, schema).to_batches()
 
     def _days(self, table: bigquery.Table, spans: Sequence[Span]) -> str:
-        """Which partitions can hold rows of these publish times; "" if that is not known.
+        """Which partitions can hold rows of these publish times; "" for all.
 
         A row is loaded after it was published. So what was published lately is in partitions that
         were changed lately, and others are neither read nor paid for.
@@ -75,16 +75,24 @@ class Query:
         if not spans or len(starts) < len(spans) or None in starts:
             return ""
         since = min(start for start in starts if start is not None) - _CLOCKS // _MICROSECOND
+        days = [day for day, _ in self.partitions(table.table_id, since)]
+        return where(days_of(days)) or "FALSE"
+
+    def partitions(self, table: str, since: int = 0) -> list[tuple[str, int]]:
+        """Days of a table, such as "20260131", that were changed since, and their rows."""
         project, dataset = self._dataset
-        changed = self.answer(
-            f"SELECT partition_id FROM `{project}`.{dataset}.INFORMATION_SCHEMA.PARTITIONS "
-            f"WHERE table_name = '{table.table_id}' "
-            f"AND {where([Span('last_modified_time', since)])}"
+        found = self.answer(
+            "SELECT partition_id, total_rows "
+            f"FROM `{project}`.{dataset}.INFORMATION_SCHEMA.PARTITIONS "
+            f"WHERE table_name = '{table}' "
+            f"AND {where([Span('last_modified_time', since)])} ORDER BY partition_id"
         )
-        ids = [text for batch in changed for text in batch["partition_id"].to_pylist()]
-        if not all(re.fullmatch(r"\d{8}", text or "") for text in ids):
-            return ""
-        return where(days_of(ids)) or "FALSE"
+        rows = [row for batch in found for row in batch.to_pylist()]
+        return [(row["partition_id"], row["total_rows"]) for row in rows if _is_day(row)]
+
+
+def _is_day(row: dict[str, Any]) -> bool:
+    return bool(re.fullmatch(r"\d{8}", row["partition_id"] or ""))  # others hold no event time
 
 
 def days_of(partitions: Sequence[str]) -> list[Span]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +12,7 @@ import pyarrow as pa
 from extractors import Extractor
 from pipelines.address import Folder
 from pipelines.bigquery.access import at_work, bigquery_client, dataset_needed
+from pipelines.bigquery.days import as_files, held_days
 from pipelines.bigquery.load import is_loaded, job_id_of, load_once
 from pipelines.bigquery.names import Dataset, table_id, table_name
 from pipelines.bigquery.prepare import prepare_dataset
@@ -26,6 +27,7 @@ from pipelines.outbox import Commit, Outbox
 from pipelines.place import Place
 from pipelines.spans import Span
 from pipelines.tables import MODELS
+from pipelines.undelivered import Undelivered
 from schemas import ConfigurationError
 
 
@@ -166,6 +168,23 @@ class BigQueryTables:
         except FileNotFoundError:
             return
         yield from self.query.rows(table, schema, spans)
+
+    def held(self, name: str) -> list[FileRef]:
+        """The days of a table, in the place of files."""
+        return held_days(self.query, table_id(name), self.staging.path(table_id(name)))
+
+    def as_files(self, name: str, found: Undelivered, settled: Collection[FileRef]) -> Undelivered:
+        """Staged files of what was not sent of days: see `days.as_files`."""
+        if not found.rows:
+            return found
+        schema = self.schema(name)
+        return as_files(
+            found,
+            settled,
+            lambda span: self.rows(name, schema, span),
+            self.open,
+            lambda rows: self.write_files(name, rows).files,
+        )
 
     def _get(self, name: str) -> bigquery.Table:
         with at_work(self.dataset.table(name)):

@@ -8,14 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pipelines.commands.terminal import console, errors, iceberg, quiet_imports
+from pipelines.commands.terminal import console, errors, opened, quiet_imports
 from pipelines.options import PACKAGE
 from pipelines.place import PLACE_PARAMETERS, Place
 
 if TYPE_CHECKING:
     from extractors import Extractor, Extractors
-    from pipelines.destination import Destination
-    from pipelines.tables import Tables
 
 _MODEL = click.Option(["--model"], metavar="ID", help="Only this model.")
 _URL = click.Option(
@@ -48,7 +46,7 @@ def status(model: str | None, extractors_package: str, **place: Any) -> None:
         from pipelines.arrivals import arrivals
         from pipelines.render_arrivals import print_arrivals
     chosen = _chosen(extractors_package, model)
-    found = arrivals(_tables(place, "arize status"), chosen.values())
+    found = arrivals(opened(Place.of(place)), chosen.values())
     print_arrivals(console, found, chosen)
     if any(item.waiting or item.refused for item in found):
         raise click.exceptions.Exit(1)
@@ -96,7 +94,7 @@ def push(
     chosen = _pushed(extractors_package, model)
     access = ArizeAccess(arize_url, tuple(environment().spaces.values()))
     access.check({item.settings.arize_space for item in chosen.values()})
-    tables = _tables(place, "arize push")
+    tables = opened(Place.of(place))
     tables.prepare([])
     days = (since and since.date(), until and until.date())
     # Predictions first: an actual is joined to what was received before.
@@ -185,9 +183,7 @@ def baseline(
     if not dry_run:
         access.check({item.settings.arize_space for item in chosen.values()})
     shape = BaselineShape.of(chosen, model)
-    tables: Destination = (
-        _tables(place, "arize baseline --from table") if file is None else Place.of(place).open()
-    )
+    tables = opened(Place.of(place)) if file is None else Place.of(place).open()
     days = (since and since.date(), until and until.date())
     options = BaselineOptions(file, environment, batch_id, model_version, *days)
     sender = BaselineSender(shape, options, tables)
@@ -249,12 +245,3 @@ def _why_not(item: Extractor) -> str:
     if item.model_type == "untyped":
         return f'{item.model_id} has model_type="untyped": Arize takes rows of the other types only'
     return f'{item.model_id} has arize="off" in its settings; set arize="push" first'
-
-
-def _tables(parameters: dict[str, Any], command: str) -> Tables:
-    place = Place.of(parameters)
-    return iceberg(
-        place,
-        f"`weighbridge {command}` reads Iceberg tables; of tables in BigQuery, query "
-        "`deliveries` there, and let Arize import what was never pushed",
-    )
