@@ -99,9 +99,20 @@ class InBigQuery(Home):
         return super().arguments("--tables", "bigquery", *place, *more, files=files)
 
     def place(self) -> list[str]:
-        """What names this home, its tables and its package to other commands."""
-        arguments = self.arguments()
-        return arguments[arguments.index("--home") :]
+        """What names this home and its tables to any command."""
+        tables = ["--tables", "bigquery", "--dataset", self.dataset]
+        staging = f"gs://{BUCKET}/{self.dataset}"
+        return ["--home", str(self.folder), *tables, "--staging", staging]
+
+    @contextmanager
+    def tables(self) -> Iterator[Any]:
+        """The tables, as commands open them."""
+        from pipelines.place import Place
+
+        with environment(**self.google.environment):
+            staging = f"gs://{BUCKET}/{self.dataset}"
+            place = {"tables": "bigquery", "dataset": self.dataset, "staging": staging}
+            yield Place(home=self.folder, **place).open()
 
     def run(self, *more: str, files: str | None = None) -> Any:
         with environment(**self.google.environment):

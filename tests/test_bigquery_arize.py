@@ -48,7 +48,8 @@ def put(home: InBigQuery, *numbers: int, days: int = 0, push: str = "") -> None:
 
 
 def call(home: InBigQuery, command: str, *more: str) -> int:
-    return _main(["arize", command, *home.place(), "--model", "scores", *more])
+    package = ["--extractors_package", home.package]
+    return _main(["arize", command, *home.place(), *package, "--model", "scores", *more])
 
 
 def push(home: InBigQuery, receiver: ArizeReceiver, *more: str) -> int:

@@ -17,10 +17,9 @@ from test_docs import blocks
 from test_ledger import NOTHING, captured, counted
 
 from pipelines.bigquery.rows import days_of, with_maps
-from pipelines.bigquery.tables import BigQueryTables, bigquery_tables
+from pipelines.bigquery.tables import BigQueryTables
 from pipelines.cli import _main
 from pipelines.ledger import HEARTBEATS, HEARTBEATS_SCHEMA
-from pipelines.place import Place
 from pipelines.spans import Span
 
 PAGE = Path(__file__).parents[1] / "docs/ledger.md"
@@ -33,16 +32,15 @@ def home(tmp_path: Path, google: GoogleEmulators) -> InBigQuery:
 
 @pytest.fixture
 def tables(home: InBigQuery) -> Iterator[BigQueryTables]:
-    with environment(**home.google.environment):
-        yield bigquery_tables(
-            Place(home=home.folder, dataset=home.dataset, staging=f"gs://staged/{home.dataset}")
-        )
+    with home.tables() as tables:
+        yield tables
 
 
 def asked(home: InBigQuery, capsys: pytest.CaptureFixture[str], *more: str) -> tuple[int, str]:
     capsys.readouterr()
     with environment(**home.google.environment):
-        code = _main(["ledger", *home.place(), "--grace", "0s", *more])
+        package = ["--extractors_package", home.package]
+        code = _main(["ledger", *home.place(), *package, "--grace", "0s", *more])
     return code, capsys.readouterr().out
 
 

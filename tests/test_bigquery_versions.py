@@ -14,6 +14,7 @@ from google.cloud.bigquery import SchemaField, Table
 from google_emulators import InBigQuery
 from support import NOW, Home, plain, write_package
 
+from pipelines.cli import _main
 from pipelines.joined import count_labels, joined
 from pipelines.reader import read
 from schemas import ConfigurationError
@@ -60,6 +61,11 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         del sys.modules[module]
 
 
+def statements(google: GoogleEmulators) -> int:
+    """How many there were: load jobs of `weighbridge.costs` differ from run to run."""
+    return sum(job.job_type == "query" for job in google.client.list_jobs(all_users=True))
+
+
 def parcel(key: str, **request: Any) -> Any:
     body = {"place": {"city": "Bonn"}, "places": [{"city": "a"}, {"city": "b"}], **request}
     return plain("parcels", {"request": body, "response": {}}, message_id=key)
@@ -97,8 +103,14 @@ def test_the_view_shows_all_versions(tmp_path: Path, google: GoogleEmulators, pa
     assert rows["d"]["places"][1] == {"zone": 1, "city": "b"}
     assert [row["row_id"][0] for row in home.rows("parcels")] == ["a", "b", "c"]
     here = {row["row_id"][0]: row for row in read(beside.folder, "parcels").to_pylist()}
-    for name in ("weight", "gone", "new", "place", "places"):
+    names = ("weight", "gone", "new", "place", "places")
+    for name in names:
         assert [here[key][name] for key in "abcd"] == [rows[key][name] for key in "abcd"]
+    with home.tables() as tables:
+        found = {row["row_id"][0]: row for row in read(tables, "parcels", columns=None).to_pylist()}
+    assert [{n: found[key][n] for n in names} for key in "abcd"] == [
+        {n: rows[key][n] for n in names} for key in "abcd"
+    ]
 
 
 def test_a_view_that_is_not_the_one_is_made_again(
@@ -117,9 +129,9 @@ def test_a_view_that_is_not_the_one_is_made_again(
     google.client.update_table(table, ["labels"])
     home.run()
     assert [row["weight"] for row in home.rows("parcels_latest")] == ["1"]
-    before = len(list(google.client.list_jobs(all_users=True)))
+    before = statements(google)
     home.run()
-    assert len(list(google.client.list_jobs(all_users=True))) == before  # and none without need
+    assert statements(google) == before  # and none without need
 
 
 def test_a_model_is_not_taken_for_the_version_of_another(
@@ -163,8 +175,9 @@ def truth(id_: str, day: int, label: str, key: str) -> Any:
     return plain("scores", body, message_id=key, at=at, kind="actual")
 
 
+@pytest.mark.slow
 def test_predictions_are_joined_with_their_latest_actuals(
-    tmp_path: Path, google: GoogleEmulators
+    tmp_path: Path, google: GoogleEmulators, capsys: pytest.CaptureFixture[str]
 ) -> None:
     home, beside = InBigQuery(tmp_path, google), Home(tmp_path / "iceberg")
     home.put(
@@ -190,8 +203,16 @@ def test_predictions_are_joined_with_their_latest_actuals(
         ("three", "yes"),
     ]
     assert [row["delay_seconds"] for row in rows] == [3 * 86400.0, None, -86400.0]
-    here = joined(beside.folder, "scores").to_pylist()
-    assert sorted(here, key=lambda row: row["row_id"]) == rows
+    with home.tables() as tables:
+        for place in (beside.folder, tables):
+            found = joined(place, "scores").to_pylist()
+            assert sorted(found, key=lambda row: row["row_id"]) == rows
+        since = NOW - timedelta(days=7)
+        assert [vars(count_labels(tables, "scores", since=each)) for each in (None, since)] == [
+            vars(count_labels(beside.folder, "scores", since=each)) for each in (None, since)
+        ]
+        assert _main(["tables", "labels", "scores", *home.place()]) == 0
+    assert capsys.readouterr().out.split()[-5:] == ["3", "2", "1", "1", "1"]
     page = (Path(__file__).parents[1] / "docs/bigquery.md").read_text()
     [count] = [part for part in page.split("```") if part.startswith("sql\nWITH labels")]
     statement = count.removeprefix("sql\n").replace(
