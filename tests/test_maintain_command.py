@@ -71,10 +71,6 @@ def test_the_command_compacts_drops_and_says_so(tmp_path: Path) -> None:
         (["--home=nowhere"], "holds no tables yet"),
         (["--home=.", "--retain=1h"], "give at least 1d"),
         (["--home=.", "--retain=always"], "write 30s, 5m, 2h or 1d"),
-        (
-            ["--tables=bigquery", "--dataset=my-project.d", "--staging=gs://bucket/x"],
-            "BigQuery maintains its tables by itself",
-        ),
     ],
 )
 def test_wrong_usage_is_said(arguments: list[str], said: str, tmp_path: Path) -> None:

@@ -31,7 +31,8 @@ def erase(model: str, where: str, dry_run: bool, **parameters: Any) -> None:
     tables = iceberg(
         place,
         "in BigQuery, delete rows by DML: bq query --use_legacy_sql=false 'DELETE FROM "
-        "DATASET.TABLE WHERE …', and staged files by a lifecycle rule of the bucket",
+        "DATASET.TABLE WHERE …', and staged files by a lifecycle rule of the bucket; "
+        "docs/bigquery.md says what that leaves",
     )
 
     from pipelines.config.options import load_models

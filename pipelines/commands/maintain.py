@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from pipelines.commands.terminal import console, iceberg
+from pipelines.commands.terminal import console, opened
 from pipelines.options import PACKAGE
 from pipelines.place import PLACE_PARAMETERS, Place
 from pipelines.units import Duration
@@ -39,21 +39,18 @@ def maintain(
 ) -> None:
     """Compact small files, drop old days, and delete files that nothing names any more.
 
-    It may run at any time, beside runs and followers. Exit status: 0 done, 1 a table could not be
+    It may run at any time, beside runs and followers. In BigQuery, which does the rest by itself,
+    it sets when partitions expire. Exit status: 0 done, 1 a table could not be
     maintained, 2 wrong usage or configuration.
     """
     place = Place.of(parameters)
     if retain is not None and retain < DAY:
         raise click.UsageError("--retain: whole days are dropped; give at least 1d")
-    tables = iceberg(
-        place,
-        "BigQuery maintains its tables by itself; for retention let their partitions expire, "
-        "`bq update --time_partitioning_expiration SECONDS DATASET.TABLE`, and delete staged "
-        "files by a lifecycle rule of the bucket",
-    )
+    tables = opened(place)
 
     from pipelines.config.options import load_models
     from pipelines.maintain.command import maintain_tables
+    from pipelines.tables import Tables
 
     extractors = load_models(parameters["extractors_package"])
     known = {model_id for model_id, _ in extractors}
@@ -61,5 +58,9 @@ def maintain(
         if model not in known:
             raise click.UsageError(f"--model {model}: not registered; {', '.join(sorted(known))}")
     keep = None if retain is None else timedelta(seconds=retain)
-    if not maintain_tables(console, tables, extractors, models, keep, dry_run):
+    if not isinstance(tables, Tables):
+        from pipelines.bigquery.retain import expire_partitions
+
+        expire_partitions(console, tables, extractors, models, keep, dry_run)
+    elif not maintain_tables(console, tables, extractors, models, keep, dry_run):
         raise click.exceptions.Exit(1)

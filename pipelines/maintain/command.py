@@ -9,6 +9,7 @@ from datetime import timedelta
 from rich.console import Console
 
 from extractors import Extractors
+from pipelines.destination import Destination
 from pipelines.ledger import PLATFORM
 from pipelines.maintain.retain import retentions
 from pipelines.maintain.sweep import sweep_unfinished
@@ -38,8 +39,8 @@ def maintain_tables(
         retain: how long rows are kept of models that do not say.
         dry_run: only print what would be done.
     """
-    names = _names(tables, extractors, models)
-    upkeep, good, found = Upkeep(tables, _kept(names, extractors, retain)), True, []
+    names = tables_to_maintain(tables, extractors, models)
+    upkeep, good, found = Upkeep(tables, keeping(names, extractors, retain)), True, []
     store = Store(tables.home)
     for name in names:
         try:
@@ -56,7 +57,10 @@ def maintain_tables(
     return good
 
 
-def _names(tables: Tables, extractors: Extractors, models: Collection[str]) -> list[str]:
+def tables_to_maintain(
+    tables: Destination, extractors: Extractors, models: Collection[str]
+) -> list[str]:
+    """Full names of the tables of these models; of no models: all, and the platform's own."""
     present = [*tables.names(MODELS), *tables.names(PLATFORM)]
     if not models:
         return present
@@ -65,9 +69,10 @@ def _names(tables: Tables, extractors: Extractors, models: Collection[str]) -> l
     return [name for name in present if name in wanted]
 
 
-def _kept(
+def keeping(
     names: Collection[str], extractors: Extractors, retain: timedelta | None
 ) -> Mapping[str, timedelta]:
+    """How long rows are kept, by full name of table; what models say of theirs comes first."""
     others = {} if retain is None else dict.fromkeys(names, retain)
     return {**others, **retentions(extractors)}
 
