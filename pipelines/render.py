@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import click
-from pyiceberg.table import Table
+from pyiceberg.table import Table as IcebergTable
 from rich.box import SIMPLE
-from rich.console import Console
-from rich.table import Table as Grid
+from rich.cells import cell_len
+from rich.console import Console, RenderableType
+from rich.table import Table
+from rich.text import Text
 
 from extractors import Extractor, Extractors
 from extractors.testing import golden_cases
@@ -22,14 +24,28 @@ from pipelines.report import Report
 from pipelines.tables import MODELS, Tables
 
 
+class Grid(Table):
+    """A table in which, on a narrow terminal, a name may take two lines, and a number not."""
+
+    def add_row(self, *cells: RenderableType | None, **more: Any) -> None:
+        """As of `Table`."""
+        super().add_row(*cells, **more)
+        for column, cell in zip(self.columns, cells):
+            if column.justify == "right":
+                width = cell_len(Text.from_markup(str(cell)).plain)
+                column.min_width = max(column.min_width or 0, width)
+                # Its words are on lines of their own only if that makes the column smaller.
+                column.no_wrap = cell_len(str(column.header)) <= column.min_width
+
+
 def grid(*columns: str, numbers: int = 0) -> Grid:
     """An empty table whose last `numbers` columns are aligned to the right."""
-    table = Grid(box=SIMPLE, pad_edge=False)
+    table = Grid(box=SIMPLE, pad_edge=False, collapse_padding=True)
     for i, name in enumerate(columns):
         right = i >= len(columns) - numbers
         align: Any = "right" if right else "left"
         word = max(map(len, name.split()), default=0)
-        table.add_column(name, justify=align, overflow="fold", no_wrap=i == 0, min_width=word)
+        table.add_column(name, justify=align, overflow="fold", min_width=word)
     return table
 
 
@@ -139,7 +155,7 @@ def print_tables(console: Console, tables: Tables, extractors: Extractors) -> No
     console.print(table)
 
 
-def count_stored(table: Table) -> tuple[int, int, int]:
+def count_stored(table: IcebergTable) -> tuple[int, int, int]:
     """Rows, data files and partitions of a table."""
     if table.current_snapshot() is None:
         return 0, 0, 0

@@ -132,7 +132,6 @@ def print_freshness(console: Console, fresh: dict[str, Fresh]) -> None:
         "7 days before",
     )
     table = grid("table", *names, numbers=len(names))
-    table.columns[1].no_wrap = True
     for name, one in fresh.items():
         table.add_row(
             name.partition(".")[2],

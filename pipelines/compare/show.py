@@ -96,9 +96,6 @@ def _print(
     )
     quantiles = [f"{q * 100:g} %" for q in QUANTILES]
     columns = grid("column", "null", "distinct", "mean", *quantiles, numbers=6)
-    columns.padding = (0, 0, 0, 1)
-    for number, each in enumerate(columns.columns):
-        each.no_wrap = number > 0  # on a narrow terminal a name may take two lines, a number not
     for column in found.columns:
         _add(columns, column)
     console.print(columns)
