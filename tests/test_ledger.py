@@ -101,6 +101,8 @@ def test_each_envelope_is_accounted_for(home: Home, capsys: pytest.CaptureFixtur
     assert found["costs"][""]["cpu_us"] > 0
     assert found["costs"][""]["envelopes"] == 7
     assert ledger(home, capsys, "--check") == (0, "balances: 1 publisher, 12 envelopes served")
+    _, young = ledger(home, capsys, "--check", "--grace", "1d")
+    assert young.endswith("0 envelopes served; 1 within the time of --grace, not judged yet")
 
 
 def test_twice_changes_nothing(home: Home, capsys: pytest.CaptureFixture[str]) -> None:

@@ -98,10 +98,10 @@ def print_check(console: Console, answer: Answer) -> None:
     judged = [one.account.counts for one in answer.standings if one.account]
     served = sum(total(counts, "served") for counts in judged)
     publishers = "1 publisher" if len(judged) == 1 else f"{len(judged):,} publishers"
-    if wrong:
-        console.print(f"does not balance: {wrong:,} of {publishers}, {served:,} envelopes served")
-    else:
-        console.print(f"balances: {publishers}, {served:,} envelopes served")
+    young = len(answer.standings) - len(judged)
+    not_yet = f"; {young:,} within the time of --grace, not judged yet" if young else ""
+    verdict = f"does not balance: {wrong:,} of" if wrong else "balances:"
+    console.print(f"{verdict} {publishers}, {served:,} envelopes served{not_yet}", soft_wrap=True)
 
 
 def _of_model(lines: dict[Key, Counts], model: str) -> dict[Key, Counts]:
