@@ -65,6 +65,7 @@ def expiration(home: InBigQuery, table: str) -> timedelta | None:
     return milliseconds and timedelta(milliseconds=milliseconds)
 
 
+@pytest.mark.slow
 def test_partitions_expire_as_models_and_the_command_say(
     home: InBigQuery, capsys: pytest.CaptureFixture[str]
 ) -> None:
