@@ -215,8 +215,10 @@ def test_each_way_to_do_harm_is_set_aside_and_nothing_is_lost(
         assert counted.quarantined == counted.envelopes == 200
         assert len(failed) == {"loops": 3}.get(name, len(failed))
         assert len(failed) <= 200
-    # Told to, a run takes them all; and what is mended becomes rows.
-    report = home.run("--no_arize", files=str(home.folder / "parked/**/*.avro"))
+    # Told to, a run takes them all; without those that take half a second each.
+    quick = [message for message in parked if message.attributes["model_id"] != "loops"]
+    report = home.run("--no_arize", files=str(home.put(*quick, name="quick")))
+    assert sum(item.envelopes for item in report.tables) > 1000
     assert sum(item.quarantined for item in report.tables) == 0
 
 
