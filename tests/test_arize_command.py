@@ -1,5 +1,6 @@
 """`weighbridge arize push` and `status`: what was never sent goes once, and what became of it."""
 
+import json
 from collections import Counter
 from collections.abc import Iterator
 from datetime import timedelta
@@ -116,6 +117,9 @@ def test_what_does_not_arrive_waits_in_the_outbox_and_the_next_run_sends_it(
     assert table_of(out)["scores"] == ["2", "0", "2", "0", "0", "0"]
     assert "scores: the oldest waiting rows were committed" in out
     assert "HTTP 503" in out
+    place = ["--home", str(home.folder), "--extractors_package", home.package]
+    assert _main(["ledger", *place, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["arize"]["scores"]["waiting"] == 2
     report = run(home.arguments("--arize_url", receiver.url))
     assert report.undelivered_rows == 0
     assert received(receiver) == {"c0-0": 1, "c1-0": 1}

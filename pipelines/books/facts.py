@@ -23,6 +23,7 @@ from pipelines.maintain.duplicates import duplicates as removed_rows
 from pipelines.outbox import Outbox
 from pipelines.spans import Span
 from pipelines.tables import Tables
+from pipelines.waiting import rows_of, waiting
 
 DAYS = 7
 """So many days back the same hour is compared."""
@@ -94,12 +95,8 @@ def pushed(tables: Destination, held: Iterable[Held], since: int, until: int) ->
         one = found.setdefault(row["model_id"], Pushed())
         one.outcomes[row["outcome"]] += row["rows_sum"] or 0
     models = {one.table: one.model for one in held}
-    outbox = Outbox(tables.home)
-    for entry in sorted(outbox.entries()):
-        table, files = outbox.read(entry)
-        if table in models and tables.committed(table, [entry]):
-            waiting = sum(ref.rows for ref in files)
-            found.setdefault(models[table], Pushed()).waiting += waiting
+    for table, entries in waiting(tables, Outbox(tables.home), models).items():
+        found.setdefault(models[table], Pushed()).waiting += rows_of([entries])
     return found
 
 
