@@ -31,21 +31,19 @@ class Grid(Table):
         """As of `Table`."""
         super().add_row(*cells, **more)
         for column, cell in zip(self.columns, cells):
-            if column.justify == "right":
-                width = cell_len(Text.from_markup(str(cell)).plain)
-                column.min_width = max(column.min_width or 0, width)
-                # Its words are on lines of their own only if that makes the column smaller.
-                column.no_wrap = cell_len(str(column.header)) <= column.min_width
+            if column.width is not None:
+                column.width = max(column.width, cell_len(Text.from_markup(str(cell)).plain))
 
 
 def grid(*columns: str, numbers: int = 0) -> Grid:
     """An empty table whose last `numbers` columns are aligned to the right."""
     table = Grid(box=SIMPLE, pad_edge=False, collapse_padding=True)
     for i, name in enumerate(columns):
-        right = i >= len(columns) - numbers
-        align: Any = "right" if right else "left"
         word = max(map(len, name.split()), default=0)
-        table.add_column(name, justify=align, overflow="fold", min_width=word)
+        if i < len(columns) - numbers:
+            table.add_column(name, overflow="fold", min_width=word)
+        else:
+            table.add_column(name, justify="right", width=word)
     return table
 
 
