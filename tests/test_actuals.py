@@ -19,11 +19,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from conftest import Emulator
+from forked import call
 from google.pubsub_v1.types import PublishRequest, PublishResponse
 from hypothesis import given
 from hypothesis import strategies as st
 from support import Home, micros, stored, write_package
-from test_cli import call
 
 from pipelines.actuals.csv_records import CsvRecords
 from pipelines.actuals.payload import EventTimes, payload

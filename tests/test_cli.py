@@ -1,26 +1,20 @@
 """The command as users call it, in processes of its own: texts, exit statuses, no tracebacks."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from support import PACKAGES, Home, packed, plain, scored
+from forked import call
+from support import Home, packed, plain, scored
 
 COMMAND = Path(sys.executable).with_name("weighbridge")
 
 
-def call(*arguments: str, cwd: Path | None = None, **env: str) -> tuple[int, str, str]:
-    """Exit status, standard output and standard error."""
-    clean = {k: v for k, v in os.environ.items() if not k.startswith("ARIZE_")}
+def installed(*arguments: str, cwd: Path | None = None) -> tuple[int, str, str]:
+    """What `call` gives, of the script that installing has made."""
     done = subprocess.run(
-        [str(COMMAND), *arguments],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=cwd,
-        env={**clean, "COLUMNS": "120", "PYTHONPATH": str(PACKAGES), **env},
+        [str(COMMAND), *arguments], capture_output=True, text=True, check=False, cwd=cwd
     )
     return done.returncode, done.stdout, done.stderr
 
@@ -71,6 +65,13 @@ def test_wrong_usage_exits_with_2_and_one_message(
     assert said in err
     assert "Traceback" not in out + err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_script_that_is_installed(tmp_path: Path) -> None:
+    status, out, err = installed("models", "--extractors_package=nowhere", cwd=tmp_path)
+    assert (status, out) == (2, "")
+    assert "no package nowhere" in err
+    assert "Traceback" not in err
 
 
 def test_missing_keys_are_all_named(home: Home) -> None:

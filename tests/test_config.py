@@ -13,10 +13,10 @@ from typing import Any
 
 import click
 import pytest
+from forked import call
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support import Home, environment, packed, scored, write_package
-from test_cli import call
 
 from extractors import load_extractors
 from pipelines.main import run

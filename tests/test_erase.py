@@ -13,8 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
+from forked import call
 from support import NOW, Home, packed, plain, scored
-from test_cli import call
 from test_commit import NAME, held, new_tables, rows, write
 from test_maintain import YESTERDAY, commit, locations
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from types import MappingProxyType
 
 import pytest
+from forked import call
 from support import NOW, Home, packed, plain, scored, write_package
-from test_cli import call
 from test_commit import NAME, held, new_tables
 from test_maintain import YESTERDAY, commit, locations
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import click
 import pytest
+from forked import call
 from support import Home, environment, packed, scored
-from test_cli import call
 
 from pipelines.address import Address, folder_of, local_path, location_of
 from pipelines.catalog import CatalogAddress, is_here

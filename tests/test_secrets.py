@@ -11,9 +11,9 @@ import apache_beam as beam
 import grpc
 import pytest
 from apache_beam.options.pipeline_options import PipelineOptions
+from forked import call
 from secret_manager import SecretManager, secret_manager
 from support import Home, environment, packed, scored
-from test_cli import call
 
 from extractors import load_extractors
 from pipelines import secrets

@@ -11,22 +11,15 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from fcntl import LOCK_EX, LOCK_NB, LOCK_SH, LOCK_UN, flock
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 from random import Random
 from threading import Event
 
 from conftest import eventually
+from forked import FORKS
 from steps import FORKER, FRONT, GROUP, WORKER, Death, watch
 
 PATIENCE = 120.0
-# Imports once, and forks for each start: a kill is to meet the pipeline and not its imports.
-_FORKS = get_context("forkserver")
-_FORKS.set_forkserver_preload(
-    ["arize", "google.pubsub_v1", "pandas", "pipelines.console", "pipelines.render", "pipelines"]
-    + [f"pipelines.{name}" for name in ("cli", "main", "subscription")]
-)
-
 
 _started: list[Life] = []
 
@@ -79,7 +72,7 @@ class Life:
         self.death = death
         self._lock = folder / f"{name}.lock"
         live = (list(arguments), environment, self.log, self._lock, death, batch_bytes)
-        self._process = _FORKS.Process(target=_live, args=live)
+        self._process = FORKS.Process(target=_live, args=live)
         self._process.start()
         _started.append(self)
 
