@@ -1,13 +1,14 @@
-"""The command in processes of their own, which fork from one that has imported everything."""
+"""Processes of their own for tests, which fork from one that has imported everything."""
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from multiprocessing import forkserver, get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from support import PACKAGES
 
@@ -25,10 +26,21 @@ def call(*arguments: str, cwd: Path | None = None, **env: str) -> tuple[int, str
     """
     clean = {k: v for k, v in os.environ.items() if not k.startswith("ARIZE_")}
     clean |= {"COLUMNS": "120", "PYTHONPATH": str(PACKAGES), **env}
+    return in_fork(_command, *arguments, cwd=cwd, env=clean)
+
+
+def in_fork(
+    function: Callable[..., object],
+    *arguments: Any,
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+) -> tuple[int, str, str]:
+    """Exit status and output of a process that calls a function of a test's module."""
     _start()
     with TemporaryDirectory() as folder:
         out, err = Path(folder, "out"), Path(folder, "err")
-        process = FORKS.Process(target=_run, args=(arguments, cwd, clean, out, err))
+        place = (cwd or Path.cwd(), dict(os.environ if env is None else env), out, err)
+        process = FORKS.Process(target=_run, args=(function, arguments, *place))
         process.start()
         process.join()
         assert process.exitcode is not None
@@ -46,14 +58,22 @@ def _start() -> None:
 
 
 def _run(
-    arguments: tuple[str, ...], cwd: Path | None, env: Mapping[str, str], out: Path, err: Path
+    function: Callable[..., object],
+    arguments: tuple[Any, ...],
+    cwd: Path,
+    env: Mapping[str, str],
+    out: Path,
+    err: Path,
 ) -> None:
     os.environ.clear()
     os.environ.update(env)
-    if cwd is not None:
-        os.chdir(cwd)
+    os.chdir(cwd)
     for number, path in ((1, out), (2, err)):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), number)
+    function(*arguments)
+
+
+def _command(*arguments: str) -> None:
     from pipelines.cli import main
 
     sys.argv = ["weighbridge", *arguments]

@@ -7,9 +7,8 @@ import bz2
 import io
 import json
 import lzma
+import resource
 import struct
-import subprocess
-import sys
 import zlib
 from pathlib import Path
 from typing import Any
@@ -17,52 +16,51 @@ from typing import Any
 import fastavro
 import pytest
 import zstandard
+from forked import in_fork
 from support import NOW, Home, micros, packed, plain, scored
 
-from weighbridge.archive import Message, encode_message
+from pipelines.decode import decode
+from weighbridge import Envelope, RecordError
+from weighbridge.archive import (
+    Message,
+    UnreadableArchive,
+    decode_message,
+    encode_message,
+    read_archive,
+)
 from weighbridge.codecs import MAX_BLOCK_BYTES
+from weighbridge.envelope import Origin
 from weighbridge.wire import MAX_BATCH_BYTES
 
 MIB = 1 << 20
 MARKER = b"S" * 16
-PROGRAM = """
-import io, resource, sys
-from pipelines.decode import decode
-from weighbridge import Envelope, RecordError
-from weighbridge.archive import UnreadableArchive, decode_message, read_archive
-from weighbridge.envelope import Origin
-
-what, allowed, path = sys.argv[1], int(sys.argv[2]), sys.argv[3]
-data = open(path, "rb").read()
-size = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
-resource.setrlimit(resource.RLIMIT_AS, (size + allowed, size + allowed))
-try:
-    if what == "archive":
-        found = sum(1 for _ in read_archive(io.BytesIO(data)))
-        print("messages", found)
-    elif what == "message":
-        found = decode(decode_message(data), 10 << 20)
-        print("decoded", found.model_id)
-    else:
-        envelope = Envelope(Origin("m", request_encoding=what, max_bytes=10 << 20), "e", 0, data)
-        print("body", type(envelope.request).__name__)
-except (RecordError, UnreadableArchive) as error:
-    print(type(error).__name__, error)
-"""
 
 
 def said_of(folder: Path, what: str, data: bytes, allowed: int) -> str:
     """What a process says that may take so much more memory than it has."""
     path = folder / "input"
     path.write_bytes(data)
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, what, str(allowed), str(path)],
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
+    status, out, err = in_fork(read, what, allowed, path)
+    assert status == 0, err
+    return out.strip()
+
+
+def read(what: str, allowed: int, path: Path) -> None:
+    data = path.read_bytes()
+    size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (size + allowed, size + allowed))
+    try:
+        if what == "archive":
+            print("messages", sum(1 for _ in read_archive(io.BytesIO(data))))
+        elif what == "message":
+            decoded = decode(decode_message(data), 10 << 20)
+            assert not isinstance(decoded, dict)
+            print("decoded", decoded.model_id)
+        else:
+            origin = Origin("m", request_encoding=what, max_bytes=10 << 20)
+            print("body", type(Envelope(origin, "e", 0, data).request).__name__)
+    except (RecordError, UnreadableArchive) as error:
+        print(type(error).__name__, error)
 
 
 def varint(number: int) -> bytes:
