@@ -242,7 +242,7 @@ def test_tables_that_are_committed_side_by_side_lose_nothing(tables: Tables) -> 
             commit_files(tables, name, files, Outbox(tables.home))
 
     assert tables.at_once > 1
-    with ThreadPoolExecutor(tables.commits_at_once) as pool:
+    with ThreadPoolExecutor(tables.at_once) as pool:
         list(pool.map(commit, names))
     entries = Outbox(tables.home).entries()
     for name in names:
