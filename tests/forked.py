@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import runpy
+import signal
 import sys
 from collections.abc import Callable, Mapping
 from multiprocessing import forkserver, get_context
@@ -27,6 +29,13 @@ def call(*arguments: str, cwd: Path | None = None, **env: str) -> tuple[int, str
     clean = {k: v for k, v in os.environ.items() if not k.startswith("ARIZE_")}
     clean |= {"COLUMNS": "120", "PYTHONPATH": str(PACKAGES), **env}
     return in_fork(_command, *arguments, cwd=cwd, env=clean)
+
+
+def killed_at(step: str, *arguments: str) -> None:
+    """A run, or a replay, that kills itself with -9 at a step of `kill_child.py`."""
+    child = Path(__file__).with_name("kill_child.py")
+    status, _, err = in_fork(_script, child, step, *arguments)
+    assert status == -signal.SIGKILL, err[-2000:]
 
 
 def in_fork(
@@ -78,3 +87,8 @@ def _command(*arguments: str) -> None:
 
     sys.argv = ["weighbridge", *arguments]
     main()
+
+
+def _script(path: Path, *arguments: str) -> None:
+    sys.argv = [str(path), *arguments]
+    runpy.run_path(str(path), run_name="__main__")

@@ -164,7 +164,7 @@ def publisher(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EnvelopePubl
     publisher.close()
 
 
-@settings(max_examples=500)
+@settings(max_examples=200)
 @given(data=st.data())
 def test_server_and_app_see_the_same(publisher: EnvelopePublisher, data: st.DataObject) -> None:
     of = data.draw(scopes, "scope")

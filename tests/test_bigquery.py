@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -13,8 +10,9 @@ from typing import Any
 
 import pytest
 from conftest import GoogleEmulators
+from forked import killed_at
 from google_emulators import InBigQuery
-from support import PACKAGES, Home, environment, packed, plain, scored, write_package
+from support import Home, environment, packed, plain, scored, write_package
 from test_docs import Walk, blocks
 from test_docs import plain as shown
 
@@ -325,17 +323,10 @@ QUICK = {"after job"}
 def test_a_killed_run_is_made_whole_by_the_next(home: InBigQuery, step: str) -> None:
     bodies = [scored(0.5, 0.7, prefix=f"c{i}") for i in range(10)]
     home.put(packed("scores", bodies))
-    child = Path(__file__).with_name("kill_child.py")
     keys = environment(ARIZE_API_KEY="key", ARIZE_SPACE_ID="space", **home.google.environment)
     with keys, ArizeReceiver("key", "space") as receiver:
         arguments = home.arguments("--arize_url", receiver.url)
-        done = subprocess.run(
-            [sys.executable, str(child), step, *arguments],
-            env={**os.environ, "PYTHONPATH": str(PACKAGES)},
-            capture_output=True,
-            check=False,
-        )
-        assert done.returncode == -signal.SIGKILL, done.stderr.decode()[-2000:]
+        killed_at(step, *arguments)
         report = run(arguments)
         got = Counter(
             id_ for each in receiver.uploads for id_ in each.table["prediction_id"].to_pylist()

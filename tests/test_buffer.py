@@ -193,7 +193,7 @@ def envelopes_of_rows(draw: st.DrawFn) -> Envelopes:
     return [[row(index) for index in range(count)] for count in counts]
 
 
-@settings(max_examples=250)
+@settings(max_examples=120)
 @given(envelopes=envelopes_of_rows(), model_type=st.sampled_from(["untyped", "binary"]))
 def test_by_column_and_by_row_are_one_verdict_with_equal_rows(
     envelopes: Envelopes, model_type: str

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import pickle
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -27,7 +26,8 @@ from catalogs import (
     s3_server,
     storage_emulator,
 )
-from support import PACKAGES, environment, packed, plain, scored
+from forked import killed_at
+from support import environment, packed, plain, scored
 from test_commit import NAME, SCHEMA, held, rows
 
 from pipelines.address import Address, Folder
@@ -166,17 +166,10 @@ def test_what_could_not_be_sent_waits_in_the_outbox(home: InCatalog) -> None:
 )
 def test_a_killed_run_is_made_whole(home: InCatalog, step: str) -> None:
     home.put(packed("scores", [scored(0.5), scored(0.7, prefix="d")]))
-    child = [sys.executable, str(Path(__file__).with_name("kill_child.py")), step]
     keys = environment(ARIZE_API_KEY="key", ARIZE_SPACE_ID="space")
     with keys, ArizeReceiver("key", "space") as receiver:
         arguments = home.arguments("--arize_url", receiver.url)
-        done = subprocess.run(
-            [*child, *arguments],
-            env={**os.environ, "PYTHONPATH": str(PACKAGES)},
-            capture_output=True,
-            check=False,
-        )
-        assert done.returncode == -signal.SIGKILL, done.stderr.decode()[-2000:]
+        killed_at(step, *arguments)
         assert run(arguments).undelivered_rows == 0
         assert sum(upload.table.num_rows for upload in receiver.uploads) == 2
     assert home.row_ids("scores") == ["pub-0:0", "pub-1:0"]

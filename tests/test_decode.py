@@ -121,7 +121,7 @@ def raw(decoded: Decoded, index: int) -> tuple[Any, ...]:
     return envelope.envelope_id, decoded.times[index], envelope._request_raw
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(data=st.binary(max_size=300), encoding=st.sampled_from(["avro", "avro+zstd", "x", None]))
 def test_random_packs(data: bytes, encoding: str | None) -> None:
     attributes = {"content": "weighbridge.batch.v1", "model_id": "scores"}
@@ -130,7 +130,7 @@ def test_random_packs(data: bytes, encoding: str | None) -> None:
     check_total(Message(data, attributes, "m", micros(NOW)))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(position=st.integers(0, 10_000), value=st.integers(0, 255), drop=st.booleans())
 def test_damaged_packs(position: int, value: int, drop: bool) -> None:
     data = bytearray(unzstd(PACK.data, LIMIT))
@@ -152,7 +152,7 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(
     body=st.dictionaries(st.sampled_from(["request", "response", "context", "actual"]), JSON)
     | JSON

@@ -1,15 +1,12 @@
 """kill -9 at every step from message to acknowledgement, then a rerun: once and complete."""
 
-import os
-import signal
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support import PACKAGES, Home, environment, packed, plain, scored
+from forked import killed_at
+from support import Home, environment, packed, plain, scored
 
 from pipelines.main import run
 from pipelines.outbox import Outbox
@@ -39,18 +36,6 @@ def receiver() -> Iterator[ArizeReceiver]:
         yield receiver
 
 
-def run_and_die(home: Home, receiver: ArizeReceiver, step: str) -> int:
-    child = Path(__file__).with_name("kill_child.py")
-    done = subprocess.run(
-        [sys.executable, str(child), step, *home.arguments("--arize_url", receiver.url)],
-        env={**os.environ, "PYTHONPATH": str(PACKAGES)},
-        capture_output=True,
-        check=False,
-    )
-    assert done.returncode < 0, done.stderr.decode()[-2000:]
-    return done.returncode
-
-
 @pytest.mark.parametrize(
     "step", [pytest.param(s, marks=[] if s in QUICK else pytest.mark.slow) for s in STEPS]
 )
@@ -64,7 +49,7 @@ def test_a_killed_run_is_made_whole_by_the_next(
         plain("scores", {"actual": {"cases": [{"id": "c1-0", "label": "no"}]}}, message_id="t"),
         plain("scores", b"{", message_id="broken"),
     )
-    assert run_and_die(home, receiver, step) == -signal.SIGKILL
+    killed_at(step, *home.arguments("--arize_url", receiver.url))
     report = run(home.arguments("--arize_url", receiver.url))
     wanted = sorted(f"pub-{i}:{k}" for i in range(ENVELOPES) for k in (0, 1))
     assert home.row_ids("scores") == wanted

@@ -135,7 +135,7 @@ def agree(case: Made) -> None:
 LIBERAL = [HealthCheck.filter_too_much, HealthCheck.too_slow, HealthCheck.data_too_large]
 
 
-@settings(max_examples=100, suppress_health_check=LIBERAL)
+@settings(max_examples=50, suppress_health_check=LIBERAL)
 @given(made())
 def test_we_and_the_sdk_agree(case: Made) -> None:
     agree(case)

@@ -1,15 +1,12 @@
 """Stored envelopes run again: what is missing comes, what is done is marked, twice is once."""
 
-import os
-import signal
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from forked import killed_at
 from support import NOW, PACKAGES, Home, at, environment, packed, plain, scored
 
 from pipelines import marks
@@ -231,15 +228,7 @@ def scores(home: Home) -> dict[str, float]:
 
 def kill(home: Home, step: str, *words: str) -> None:
     """Run a command in a process that kills itself at a step."""
-    own = ["--home", str(home.folder), "--extractors_package", home.package]
-    child = Path(__file__).with_name("kill_child.py")
-    done = subprocess.run(
-        [sys.executable, str(child), step, *words, *own],
-        env={**os.environ, "PYTHONPATH": str(PACKAGES)},
-        capture_output=True,
-        check=False,
-    )
-    assert done.returncode == -signal.SIGKILL, done.stderr.decode()[-2000:]
+    killed_at(step, *words, "--home", str(home.folder), "--extractors_package", home.package)
 
 
 def test_rewritten_rows_stand_in_the_place_of_the_old_ones(home: Home, cli: Cli) -> None:
