@@ -49,9 +49,13 @@ def in_fork(
     with TemporaryDirectory() as folder:
         out, err = Path(folder, "out"), Path(folder, "err")
         place = (cwd or Path.cwd(), dict(os.environ if env is None else env), out, err)
-        process = FORKS.Process(target=_run, args=(function, arguments, *place))
+        alive, theirs = FORKS.Pipe(duplex=False)
+        process = FORKS.Process(target=_run, args=(function, arguments, *place, theirs))
         process.start()
+        theirs.close()
         process.join()
+        # What it forked has the pipe, too, and maybe a lock: all of that must be gone.
+        assert alive.poll(60), "a process that it has started is still there"
         assert process.exitcode is not None
         return process.exitcode, out.read_text(), err.read_text()
 
@@ -73,6 +77,7 @@ def _run(
     env: Mapping[str, str],
     out: Path,
     err: Path,
+    alive: object,
 ) -> None:
     os.environ.clear()
     os.environ.update(env)

@@ -479,7 +479,7 @@ ACTUAL = ["event_time", "model_version", "headers", "attributes"]
 def test_capture_never_raises(tmp_path: Path) -> None:
     publisher = EnvelopePublisher(str(tmp_path))
 
-    @settings(max_examples=100)
+    @settings(max_examples=200)
     @given(
         st.tuples(anything, anything, anything),
         st.dictionaries(st.sampled_from([*PREDICTION, "attributes", "sampling_key"]), anything),
@@ -516,7 +516,7 @@ def test_whatever_a_caller_sends_is_read_back_or_counted(tmp_path: Path) -> None
     )
     expected: dict[str, tuple[str, bytes, bytes | None, int]] = {}
 
-    @settings(max_examples=100)
+    @settings(max_examples=200)
     @given(
         st.text(max_size=70) | st.sampled_from(["a", "flights", ""]),
         some_bytes,
