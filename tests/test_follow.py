@@ -78,6 +78,7 @@ def test_files_become_rows_as_they_appear_until_a_signal(home: Home) -> None:
     assert [m.message_id for m in home.stored("failures")] == ["p"]
 
 
+@pytest.mark.slow
 def test_it_exits_when_nothing_comes(home: Home) -> None:
     home.put(packed("scores", [scored(0.5)]), name="a")
     status, out, err = watched(home, "--exit_when_idle", "300ms").end(None)
@@ -147,6 +148,7 @@ def test_two_homes_share_a_subscription(home: Home, tmp_path: Path, emulator: Em
     assert [follower.end()[0] for follower in followers] == [0, 0]
 
 
+@pytest.mark.slow
 def test_a_subscription_that_is_not_there(home: Home, emulator: Emulator) -> None:
     status, _, err = subscribed(home, emulator, "projects/test/subscriptions/none").end(None)
     assert status == 2

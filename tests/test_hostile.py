@@ -33,6 +33,7 @@ from weighbridge.envelope import Origin
 from weighbridge.wire import MAX_BATCH_BYTES
 
 MIB = 1 << 20
+SLOW = pytest.mark.slow
 MARKER = b"S" * 16
 
 
@@ -156,7 +157,10 @@ def test_packs_that_claim_gigabytes(tmp_path: Path, data: bytes, encoding: str, 
     assert said in said_of(tmp_path, "message", message(data, encoding), 10 * MAX_BATCH_BYTES)
 
 
-@pytest.mark.parametrize("encoding", ["gzip", "deflate", "br", "zstd", "gzip, gzip"])
+@pytest.mark.parametrize(
+    "encoding",
+    ["gzip", "br", "zstd", *(pytest.param(e, marks=SLOW) for e in ("deflate", "gzip, gzip"))],
+)
 def test_bodies_that_unpack_to_gigabytes(tmp_path: Path, encoding: str) -> None:
     zeros = bytes(1 << 30)
     packing = {

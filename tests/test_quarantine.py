@@ -271,7 +271,7 @@ def test_a_call_that_takes_ever_more_memory_is_ended(home: Home) -> None:
     assert letter.attributes["failure_error"] == "MemoryLimitReached"
 
 
-@pytest.mark.parametrize("model_id", ["sleeps", "stuck"])
+@pytest.mark.parametrize("model_id", [pytest.param("sleeps", marks=pytest.mark.slow), "stuck"])
 @pytest.mark.parametrize(
     "way",
     [
