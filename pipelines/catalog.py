@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import random
 import re
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -90,12 +92,19 @@ def ensure_namespace(catalog: Catalog, name: str) -> None:
 
 
 UNSETTLED = (CommitFailedException, CommitStateUnknownException, RequestException, DBAPIError)
-"""Errors of a commit that may be `unsettled`."""
+"""Errors of a commit for `wait_to_retry`."""
 
 
-def unsettled(error: Exception) -> bool:
-    """Whether a commit is to be looked for, and then tried again: a conflict, or an answer lost."""
-    return not isinstance(error, DBAPIError) or error.connection_invalidated
+def wait_to_retry(error: Exception, attempt: int) -> None:
+    """Wait before a commit is looked for, and then tried again: a conflict, or an answer lost.
+
+    Args:
+        error: one of `UNSETTLED`; raised if another attempt would not mend it.
+        attempt: number of the attempt that it ended, from 0.
+    """
+    if isinstance(error, DBAPIError) and not error.connection_invalidated:
+        raise error
+    time.sleep(random.uniform(0, 0.02 * 2 ** min(attempt, 5)))
 
 
 @contextmanager

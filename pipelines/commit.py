@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import random
-import time
 from collections.abc import Callable, Iterable, Sequence
 from hashlib import blake2b
 from pathlib import PurePath
@@ -14,7 +12,7 @@ from pyiceberg.table import Table
 from pyiceberg.table.snapshots import Operation
 
 from pipelines.address import location_of
-from pipelines.catalog import UNSETTLED, unsettled
+from pipelines.catalog import UNSETTLED, wait_to_retry
 from pipelines.erased import ErasedRows
 from pipelines.files import FileRef, without_known
 from pipelines.outbox import Commit, Outbox
@@ -116,9 +114,7 @@ def commit_once(
             try:
                 add_snapshot(table, planned.with_ring(next_ring(ring, entry, outbox, ring_length)))
             except (*UNSETTLED, FilesGoneError) as error:
-                if not unsettled(error):
-                    raise
-                time.sleep(random.uniform(0, 0.02 * 2 ** min(attempt, 5)))
+                wait_to_retry(error, attempt)
                 continue
             if not outbox.holds(entry):
                 outbox.put(result)  # we slept so long that the entry was taken for a failed one

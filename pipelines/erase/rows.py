@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import random
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -14,7 +12,7 @@ from pyiceberg.table.snapshots import Operation
 
 from extractors import Extractor
 from pipelines.address import folder_of, local_path, location_of
-from pipelines.catalog import UNSETTLED, unsettled
+from pipelines.catalog import UNSETTLED, wait_to_retry
 from pipelines.commit import ATTEMPTS
 from pipelines.erased import ErasedRows, note_erased
 from pipelines.files import DATA, FileRef, open_file, place_of, write_days
@@ -115,9 +113,7 @@ def _replace(tables: Tables, name: str, erased: ErasedRows) -> int:
         try:
             add_snapshot(table, Change(Operation.OVERWRITE, added, gone))
         except (*UNSETTLED, FilesGoneError) as error:
-            if not unsettled(error):
-                raise
-            _pause(attempt)
+            wait_to_retry(error, attempt)
             continue
         return len(gone)
     raise CommitFailedException(f"{name}: {ATTEMPTS} conflicts in a row")
@@ -131,14 +127,8 @@ def _forget(tables: Tables, name: str) -> None:
             forget_snapshots(tables.load(name), keep=1)
             return
         except UNSETTLED as error:
-            if not unsettled(error):
-                raise
-            _pause(attempt)
+            wait_to_retry(error, attempt)
     raise CommitFailedException(f"{name}: {ATTEMPTS} conflicts in a row")
-
-
-def _pause(attempt: int) -> None:
-    time.sleep(random.uniform(0, 0.02 * 2 ** min(attempt, 5)))
 
 
 def _empty_outbox(outbox: Outbox, table: Table, erased: ErasedRows) -> int:
