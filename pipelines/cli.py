@@ -56,7 +56,7 @@ def _main(argv: Sequence[str]) -> int:
     except click.exceptions.Exit as error:
         return error.exit_code
     except click.exceptions.Abort:
-        errors.print("Aborted.")
+        errors.print("Aborted. Run the same command again: it does what is still to be done.")
         return 130
     except click.ClickException as error:
         error.show()

@@ -1,12 +1,14 @@
 """The command as users call it, in processes of its own: texts, exit statuses, no tracebacks."""
 
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from forked import call
-from support import Home, packed, plain, scored
+from support import PACKAGES, Home, packed, plain, scored
 
 COMMAND = Path(sys.executable).with_name("weighbridge")
 
@@ -72,6 +74,27 @@ def test_the_script_that_is_installed(tmp_path: Path) -> None:
     assert (status, out) == (2, "")
     assert "no package nowhere" in err
     assert "Traceback" not in err
+
+
+def test_ctrl_c_ends_a_run_and_says_how_to_go_on(tmp_path: Path) -> None:
+    home = Home(tmp_path, "harmful")
+    home.put(packed("sleeps", [{"request": {"number": 1}, "response": 1}] * 40))
+    process = subprocess.Popen(
+        [str(COMMAND), "run", *home.arguments("--no_arize")],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "COLUMNS": "120", "PYTHONPATH": str(PACKAGES)},
+        start_new_session=True,
+        # Where tests run in the background it is ignored, and would be by the run.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    assert process.stdout is not None
+    assert any("created table weighbridge.costs" in line for line in process.stdout)
+    os.killpg(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert err.strip() == "Aborted. Run the same command again: it does what is still to be done."
 
 
 def test_missing_keys_are_all_named(home: Home) -> None:
