@@ -137,7 +137,7 @@ def test_a_line_when_drops_begin_and_one_when_they_end(
     monkeypatch.setattr(drops, "QUIET_SECONDS", 0.3)
     caplog.set_level(logging.WARNING, "weighbridge")
     folder = tmp_path / "folder"
-    publisher = EnvelopePublisher(folder, max_queued_bytes=100, linger=0)
+    publisher = EnvelopePublisher(folder, max_queued_bytes=600, linger=0)
     publisher._destination.linger = 0.0
     blocked(folder)
     for _ in range(30):

@@ -26,7 +26,7 @@ from weighbridge import EnvelopePublisher, log
 from weighbridge.archive import Message, read_archive
 from weighbridge.captured import NEVER_CAPTURED
 from weighbridge.counts import CAUSES
-from weighbridge.publisher import MAX_ENVELOPE_BYTES
+from weighbridge.publisher import ENVELOPE_BYTES, MAX_ENVELOPE_BYTES
 from weighbridge.wire import ARRAYS, HEARTBEAT_CONTENT, unpack
 from weighbridge.worker import PACK_BYTES, PACK_ENVELOPES
 
@@ -235,7 +235,9 @@ def test_full_by_number(tmp_path: Path) -> None:
     [{"context": b"1"}, {"headers": {"a": ""}}, {"attributes": {"": "b"}}, {"model_version": "7"}],
 )
 def test_full_by_bytes_whatever_they_are(tmp_path: Path, more: dict[str, Any]) -> None:
-    publisher = EnvelopePublisher(str(tmp_path), max_queued_bytes=10, headers=["a"])
+    publisher = EnvelopePublisher(
+        str(tmp_path), max_queued_bytes=10 + ENVELOPE_BYTES, headers=["a"]
+    )
     publisher.capture("abc", b"12345", b"12345", **more)
     publisher.capture("abc", b"12345", b"12345")
     assert dropped(publisher) == {"queue_full": 1}
@@ -244,7 +246,7 @@ def test_full_by_bytes_whatever_they_are(tmp_path: Path, more: dict[str, Any]) -
 
 def test_too_large(tmp_path: Path) -> None:
     publisher = EnvelopePublisher(str(tmp_path), max_body_bytes=16 << 20)
-    at = MAX_ENVELOPE_BYTES - 2
+    at = MAX_ENVELOPE_BYTES - ENVELOPE_BYTES - 2
     publisher.capture("abc", b"1", bytes(at), context=b"2")
     publisher.capture("abc", b"1", bytes(at), context=b"22")
     publisher.capture_actual("abc", bytes(at + 3))

@@ -91,9 +91,10 @@ def kept_headers(headers: Headers, allowed: Collection[str | bytes]) -> tuple[Fl
     """
     if type(headers) is list:  # ASGI's, names in lower case
         parts: list[Any] = []
-        for pair in headers:
-            if pair[0] in allowed:
-                parts += pair
+        for name, value in headers:
+            if name in allowed:
+                parts.append(name)
+                parts.append(value)
         try:
             joined = _BETWEEN.join(parts)
         except TypeError:  # some are no bytes
@@ -120,6 +121,8 @@ def flat(attributes: Mapping[str, str]) -> tuple[Flat, int]:
 
 def described(captured: Captured) -> tuple[PackKey, bytes, bytes]:
     """What all envelopes of one pack have in common; its headers and its attributes as JSON."""
+    if not (captured[HEADERS] or captured[ATTRIBUTES]):
+        return (*captured[1:6], "", ""), _NOTHING, _NOTHING
     pairs = _pairs(captured[HEADERS])
     attributes = _pairs(captured[ATTRIBUTES])
     if (request_id := pairs.get(_REQUEST_ID)) is not None:

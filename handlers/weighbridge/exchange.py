@@ -55,7 +55,7 @@ class Exchange(Attached):
         self._headers = list(scope["headers"])  # the app may change its own
         self._http_version = scope.get("http_version")
         self._receive, self._send = receive, send
-        # Bytes as long as a body is one chunk of them.
+        # Bytes as long as a body is one chunk of them: the publisher sees whether it is too long.
         self._request: bytes | Body = b""
         self._response: bytes | Body = b""
         self._response_type = self._response_encoding = self._response_length = ""
@@ -70,7 +70,15 @@ class Exchange(Attached):
         message = await self._receive()
         if not self.done:
             try:
-                self._arrived(message)
+                kind = message["type"]
+                if kind == "http.request":
+                    self._request_ended = not message.get("more_body", False)
+                    chunk = message.get("body", b"")
+                    whole = self._request == b"" and type(chunk) is bytes
+                    self._request = chunk if whole else self._with(self._request, chunk)
+                # Behind the answer a disconnect says only that the exchange is over.
+                elif kind == "http.disconnect" and not self._ended():
+                    self._gone = True
             except Exception as error:
                 log_once("record", error)
         return message
@@ -85,7 +93,9 @@ class Exchange(Attached):
             kind = message["type"]
             if kind == "http.response.body":
                 self._body_ended = not message.get("more_body", False)
-                self._response = self._with(self._response, message.get("body", b""))
+                chunk = message.get("body", b"")
+                whole = self._response == b"" and type(chunk) is bytes
+                self._response = chunk if whole else self._with(self._response, chunk)
                 last = self._body_ended and not self._trailers
             elif kind == "http.response.start":
                 message = self._started_with(message)
@@ -112,15 +122,6 @@ class Exchange(Attached):
             except Exception as failure:
                 log_once("record", failure)
 
-    def _arrived(self, message: Message) -> None:
-        kind = message["type"]
-        if kind == "http.request":
-            self._request_ended = not message.get("more_body", False)
-            self._request = self._with(self._request, message.get("body", b""))
-        # Behind the answer a disconnect says only that the exchange is over.
-        elif kind == "http.disconnect" and not self._ended():
-            self._gone = True
-
     def _leaving(self, kind: str, message: Message) -> bool:
         """Note another message of the answer, and tell whether the answer ends with it."""
         if kind in _SENT_BY_SERVER:
@@ -136,9 +137,7 @@ class Exchange(Attached):
         return self._body_ended and not self._trailers
 
     def _with(self, body: bytes | Body, chunk: Any) -> bytes | Body:
-        """A body and one more chunk; of a single one the publisher sees whether it is too long."""
-        if body == b"" and type(chunk) is bytes:
-            return chunk
+        """A body and one more chunk."""
         body = self._as_body(body)
         try:
             body.add(chunk)
@@ -180,50 +179,71 @@ class Exchange(Attached):
 
     def _capture(self, error: BaseException | None) -> None:
         latency = perf_counter_ns() - self._started
-        model_id = name = str(self.model_id)
-        attributes = self._attributes(error)
-        if (spelled := model_id_of(name)) != name:
-            model_id = spelled
+        name, publisher = str(self.model_id), self._publisher
+        request: Any = self._request
+        response: Any = self._response
+        status, cut = self._status, 0
+        attributes: dict[str, str] = {}
+        # Most exchanges are complete and of one piece; the others are looked at more closely.
+        if not (
+            error is None
+            and status is not None
+            and self._request_ended
+            and self._body_ended
+            and not self._gone
+            and type(request) is type(response) is bytes
+        ):
+            request, response, status, cut, attributes = self._pieces(error)
+        if (model_id := model_id_of(name)) != name:
             attributes["model-name"] = name
-        started = self._status is not None
-        answered = started and self._has_answered(error)
-        cut = 0
-        request, response = self._request, self._response
-        if (isinstance(request, Body) and request.cut) or not self._request_complete():
-            cut |= CUT_REQUEST
-        if started and ((isinstance(response, Body) and response.cut) or not answered):
-            cut |= CUT_RESPONSE
-        self._publisher.capture(
+        publisher.take(
+            publisher.number_of(self._envelope_id),
             model_id,
-            taken(request),
-            taken(response) if started else None,
-            context=self.take_context(),
-            model_version=str(self.model_version),
-            status=self._status if answered else CLIENT_GONE if self._gone else FAILED,
-            latency_us=latency // 1000,
-            headers=self._headers,
-            attributes=attributes,
-            sampling_key=self.sampling_key,
-            response_type=self._response_type,
-            response_encoding=self._response_encoding,
-            cut=cut,
-            envelope_id=self._envelope_id,
+            str(self.model_version),
+            "prediction",
+            self._response_type,
+            self._response_encoding,
+            None,
+            status,
+            latency // 1000,
+            self._headers,
+            attributes,
+            request,
+            response,
+            self.take_context(),
+            cut,
+            self.sampling_key,
         )
         self._request = self._response = b""  # nothing here keeps them any longer
+
+    def _pieces(
+        self, error: BaseException | None
+    ) -> tuple[bytes, bytes | None, int | None, int, dict[str, str]]:
+        """Request, response, status, bits of `cut` and attributes, however it went."""
+        request, response = self._request, self._response
+        answered = self._status is not None and self._has_answered(error)
+        complete = self._request_complete()
+        cut = 0
+        if (isinstance(request, Body) and request.cut) or not complete:
+            cut |= CUT_REQUEST
+        answer = None
+        if self._status is not None:
+            answer = taken(response)
+            if (isinstance(response, Body) and response.cut) or not answered:
+                cut |= CUT_RESPONSE
+        status = self._status if answered else CLIENT_GONE if self._gone else FAILED
+        attributes = {}
+        if self._gone:
+            attributes["disconnected"] = "response" if complete else "request"
+        elif error is not None:
+            attributes["error"] = type(error).__name__
+        return taken(request), answer, status, cut, attributes
 
     def _has_answered(self, error: BaseException | None) -> bool:
         if self._gone:  # frameworks end a stream in good order when nobody listens any more
             return self._body_ended and self._response_length == str(seen(self._response))
         # An app that announced trailers and sends none has answered all the same.
         return self._body_ended and (error is None or not self._trailers)
-
-    def _attributes(self, error: BaseException | None) -> dict[str, str]:
-        attributes = {}
-        if self._gone:
-            attributes["disconnected"] = "response" if self._request_complete() else "request"
-        elif error is not None:
-            attributes["error"] = type(error).__name__
-        return attributes
 
     def _request_complete(self) -> bool:
         """Whether all of the request has passed, also when the app has not read on to its end."""

@@ -32,7 +32,7 @@ from weighbridge.destinations import open_destination
 from weighbridge.exits import at_exit, not_at_exit
 from weighbridge.handed import Limit, body_of, context_of, nanos
 from weighbridge.log import log_once
-from weighbridge.sampling import Sampling
+from weighbridge.sampling import Sampling, Share
 from weighbridge.spool import Spool
 from weighbridge.spooling import Spooler
 from weighbridge.telemetry import export_counts
@@ -43,6 +43,9 @@ DELIVERING_SHARE = 0.8
 """Of the time that `close` has; the rest is for writing to the spool what was not delivered."""
 MAX_ENVELOPE_BYTES = 8 << 20
 """Pub/Sub takes 10 MB a message; this leaves room for what zstd cannot compress."""
+ENVELOPE_BYTES = 440
+"""What Python holds of a waiting envelope beside its bytes: `sys.getsizeof` of a `Captured`, of its
+numbers and of the heads of five byte strings."""
 WhenFull: TypeAlias = Literal["drop_newest", "drop_oldest"]
 Oversize: TypeAlias = Literal["cut", "leave_out"]
 
@@ -176,24 +179,12 @@ class EnvelopePublisher:
             cut: bits of what the caller has cut already: `weighbridge.wire.CUT_REQUEST` and so on.
             envelope_id: one that `reserve` gave.
         """
-        number = -1
-        counts = self._counts.others
-        try:
-            number = next(self._numbers) if envelope_id is None else self._reserved(envelope_id)
-            counts = self._known.get(model_id) or self._counts.known(model_id)
-            if counts.share is not None and not counts.share.keeps(
-                f"{self._prefix}{number}" if sampling_key is None else sampling_key
-            ):
-                counts.sampled_out += 1
-                return f"{self._prefix}{number}"
-            self._put(
-                counts, number, model_id, model_version, "prediction", response_type,
-                response_encoding, event_time, status, latency_us, headers, attributes, request,
-                response, context, cut,
-            )  # fmt: skip
-        except Exception as error:  # a service must not fail because it is watched
-            counts.turned_away["refused"] += 1
-            log_once("take", error)
+        number = self.number_of(envelope_id)
+        self.take(
+            number, model_id, model_version, "prediction", response_type, response_encoding,
+            event_time, status, latency_us, headers, attributes, request, response, context, cut,
+            sampling_key,
+        )  # fmt: skip
         return f"{self._prefix}{number}"
 
     def capture_actual(
@@ -212,29 +203,99 @@ class EnvelopePublisher:
         It is kept, unless it has the `sampling_key` of a prediction that is sampled out.
         """
         number = next(self._numbers)
-        counts = self._counts.others
-        try:
-            counts = self._counts.known(model_id)
-            if (
-                counts.share is not None
-                and sampling_key is not None
-                and not counts.share.keeps(sampling_key)
-            ):
-                counts.sampled_out += 1
-            else:
-                self._put(
-                    counts, number, model_id, model_version, "actual", JSON, "", event_time, None,
-                    None, headers, attributes, payload, None, None, 0,
-                )  # fmt: skip
-        except Exception as error:
-            counts.turned_away["refused"] += 1
-            log_once("take", error)
+        self.take(
+            number, model_id, model_version, "actual", JSON, "", event_time, None, None, headers,
+            attributes, payload, None, None, 0, sampling_key,
+        )  # fmt: skip
         return f"{self._prefix}{number}"
 
     def reserve(self) -> str:
         """An envelope id for a capture to come, for an answer that names it."""
         self._unused_ids += 1
         return f"{self._prefix}{next(self._numbers)}"
+
+    def number_of(self, envelope_id: str | None) -> int:
+        """The number of a reserved id; a new one without an id, or with one from before a fork."""
+        if envelope_id is None:
+            return next(self._numbers)
+        try:
+            if envelope_id.startswith(self._prefix):
+                number = int(envelope_id[len(self._prefix) :])
+                self._unused_ids -= 1
+                return number
+        except (AttributeError, TypeError, ValueError) as error:  # it is no id at all
+            log_once("take", error)
+        return next(self._numbers)
+
+    def take(
+        self,
+        number: int,
+        model_id: str,
+        model_version: str,
+        kind: Kind,
+        response_type: str,
+        response_encoding: str,
+        event_time: datetime | None,
+        status: int | None,
+        latency_us: int | None,
+        headers: Headers | None,
+        attributes: Mapping[str, str] | None,
+        request: bytes | None,
+        response: bytes | None,
+        context: Any,
+        cut: int,
+        sampling_key: str | None,
+    ) -> None:
+        """What `capture` does with its arguments, for those that have a number already."""
+        counts = self._counts.others
+        try:
+            counts = self._known.get(model_id) or self._counts.known(model_id)
+            if counts.share is not None and not self._keeps(
+                counts.share, number, kind, sampling_key
+            ):
+                counts.sampled_out += 1
+                return
+            now = time_ns() if event_time is None else nanos(event_time)
+            size = len(model_version)
+            if type(request) is bytes and type(response) is bytes and context is None:
+                size += len(request) + len(response)
+            else:
+                request, response = body_of(request), body_of(response)
+                context, bulk = context_of(context)
+                size += len(request or b"") + len(response or b"") + bulk
+            if size > self.max_body_bytes:
+                request, response, context, cut, size = self._limit.applied(
+                    request, response, context, cut
+                )
+            size += ENVELOPE_BYTES
+            kept: Flat = ()
+            if headers:
+                kept, more = kept_headers(headers, self._headers)
+                size += more
+            named: Flat = ()
+            if attributes:
+                named, more = flat(attributes)
+                size += more
+            queue = self._queue
+            if (
+                len(queue) >= self._most
+                or self._bytes_in - self._worker.freed + size > self._max_queued_bytes
+                or size > MAX_ENVELOPE_BYTES
+            ) and not self._has_room(counts, size):
+                return
+            counts.accepted += 1
+            self._bytes_in += size
+            queue.append(
+                (
+                    number, model_id, model_version, kind, response_type, response_encoding, now,
+                    status, latency_us, kept, named, request, response, context, cut, size,
+                )
+            )  # fmt: skip
+            if self._over:  # close() has returned since there was room
+                self._drain("closed")
+        except Exception as error:  # a service must not fail because it is watched
+            counts.turned_away["refused"] += 1
+            log_once("take", error)
 
     def stats(self) -> Stats:
         """What became of everything captured so far in this process."""
@@ -261,65 +322,14 @@ class EnvelopePublisher:
         self._worker.ends_process = True
         self.close()
 
-    def _put(
-        self,
-        counts: ModelCounts,
-        number: int,
-        model_id: str,
-        model_version: str,
-        kind: Kind,
-        response_type: str,
-        response_encoding: str,
-        event_time: datetime | None,
-        status: int | None,
-        latency_us: int | None,
-        headers: Headers | None,
-        attributes: Mapping[str, str] | None,
-        request: bytes | None,
-        response: bytes | None,
-        context: Any,
-        cut: int,
-    ) -> None:
-        now = time_ns() if event_time is None else nanos(event_time)
-        size = len(model_version)
-        if type(request) is bytes and type(response) is bytes and context is None:
-            size += len(request) + len(response)
-        else:
-            request, response = body_of(request), body_of(response)
-            context, bulk = context_of(context)
-            size += len(request or b"") + len(response or b"") + bulk
-        if size > self.max_body_bytes:
-            request, response, context, cut, size = self._limit.applied(
-                request, response, context, cut
-            )
-        kept: Flat = ()
-        if headers:
-            kept, more = kept_headers(headers, self._headers)
-            size += more
-        named: Flat = ()
-        if attributes:
-            named, more = flat(attributes)
-            size += more
-        queue = self._queue
-        if (
-            len(queue) >= self._most
-            or self._bytes_in - self._worker.freed + size > self._max_queued_bytes
-            or size > MAX_ENVELOPE_BYTES
-        ) and not self._has_room(counts, size):
-            return
-        counts.accepted += 1
-        self._bytes_in += size
-        queue.append(
-            (
-                number, model_id, model_version, kind, response_type, response_encoding, now,
-                status, latency_us, kept, named, request, response, context, cut, size,
-            )
-        )  # fmt: skip
-        if self._over:  # close() has returned since there was room
-            self._drain("closed")
+    def _keeps(self, share: Share, number: int, kind: Kind, sampling_key: str | None) -> bool:
+        if sampling_key is not None:
+            return share.keeps(sampling_key)
+        # An actual may belong to any prediction.
+        return kind == "actual" or share.keeps(f"{self._prefix}{number}")
 
     def _has_room(self, counts: ModelCounts, size: int) -> bool:
-        """What `_put` does not see at a glance: whether there is room, or is now."""
+        """What `take` does not see at a glance: whether there is room, or is now."""
         if self._closed:
             counts.turned_away["closed"] += 1
             return False
@@ -342,13 +352,6 @@ class EnvelopePublisher:
             len(self._queue) < self._max_queued
             and self._bytes_in - self._worker.freed + size <= self._max_queued_bytes
         )
-
-    def _reserved(self, envelope_id: str) -> int:
-        """The number of an id that was reserved; another one if that was before a fork."""
-        if not envelope_id.startswith(self._prefix):
-            return next(self._numbers)
-        self._unused_ids -= 1
-        return int(envelope_id[len(self._prefix) :])
 
     def _start(self) -> None:
         # Not waiting for it: a signal's handler may capture while what it interrupts is in here.
