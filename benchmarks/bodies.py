@@ -14,15 +14,18 @@ WRONG_SCORES: list[Any] = [1.5, "0.5", None]
 
 
 def request_and_response(
-    rng: random.Random, model_id: str, rows: int, bad: bool
+    rng: random.Random, model_id: str, rows: int, bad: bool, padding: int = 0
 ) -> tuple[bytes, bytes]:
-    """One request of so many items and its response as JSON; a bad one has a score that is none."""
+    """One request of so many items and its response as JSON; a bad one has a score that is none.
+
+    Padding is text in the request that no extractor looks at; zstd makes half of it.
+    """
     request_id = f"{rng.getrandbits(128):032x}"
     items = [_item(rng) for _ in range(rows)]
     answers = [_answer(rng, item["item_id"]) for item in items]
     if bad:
         rng.choice(answers)["score"] = rng.choice(WRONG_SCORES)
-    request = {
+    request: dict[str, Any] = {
         "request_id": request_id,
         "surface": "home_feed",
         "experiment": {"name": "exp-42", "arm": "treatment_b"},
@@ -36,6 +39,8 @@ def request_and_response(
             "client": {"app": "14.2.1", "os": "18.1", "tz": "Europe/Berlin"},
         },
     }
+    if padding:
+        request["notes"] = rng.randbytes(padding // 2).hex()
     response = {
         "request_id": request_id,
         "model": {"id": model_id, "version": "2025-10-01.3"},

@@ -37,6 +37,7 @@ class Traffic:
         copies: how often everything is there, each time with other envelope ids.
         first_copy: number of the first; traffic of other numbers shares no envelope with it.
         seed: another one gives other values; ids stay.
+        padding: bytes of text in each request that no extractor looks at.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Traffic:
     copies: int = 1
     first_copy: int = 0
     seed: int = 7
+    padding: int = 0
 
 
 @dataclass(frozen=True)
@@ -138,7 +140,9 @@ def batches(traffic: Traffic) -> Iterator[tuple[Batch, int]]:
         first = sequences.get(publisher, 0)
         sequences[publisher] = first + count
         bad = [rng.random() < traffic.bad for _ in range(count)]
-        pairs = [request_and_response(rng, model, traffic.rows, wrong) for wrong in bad]
+        pairs = [
+            request_and_response(rng, model, traffic.rows, wrong, traffic.padding) for wrong in bad
+        ]
         begin = START + done * (SPAN - span) // traffic.envelopes
         times = sorted(begin + rng.randrange(span) for _ in range(count))
         yield _batch(rng, publisher, model, first, times, pairs), sum(bad)

@@ -1,0 +1,1 @@
+"""What the steps of the pipeline cost as traffic grows; see `docs/scaling.md`."""
