@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 from statistics import median
 
 import numpy as np
 
 from benchmarks.capture.figures import Table
+from benchmarks.homes import Homes
 from benchmarks.scaling.stages import CALL, CHECK, COMMIT, DECODE, ENCODE, REST, STAGES, WRITE
 from benchmarks.scaling.steps import Passed, Steps
 from benchmarks.traffic import Traffic, batches
@@ -173,6 +175,7 @@ def fitted(x: Sequence[float], y: Sequence[float]) -> Callable[[float], float]:
     return lambda at: float(base + slope * at)
 
 
+@lru_cache(maxsize=8)
 def messages_of(traffic: Traffic) -> list[Message]:
     """The messages of traffic, in memory."""
     made: list[Message] = []
@@ -205,7 +208,7 @@ def _measured(
 
 
 def _passed(point: Point, folder: Path, package: str) -> Passed:
-    steps = Steps(package, folder / "home")
+    steps = Steps(package, Homes(folder))
     passed = steps.run(messages_of(point.traffic), point.bundle, point.panes)
     wanted = point.traffic.envelopes * point.traffic.rows
     if passed.rows != wanted:

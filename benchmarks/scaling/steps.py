@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-import shutil
+import os
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -13,8 +13,11 @@ from typing import Any
 from apache_beam.pvalue import TaggedOutput
 from apache_beam.utils.windowed_value import WindowedValue
 
+from benchmarks.homes import Homes
 from benchmarks.scaling.stages import COMMIT, REST, WRITE, Stages
 from extractors import Extractors, load_extractors
+from pipelines import local_catalog
+from pipelines.address import local_path
 from pipelines.committer import commit_now
 from pipelines.extract import ExtractRows
 from pipelines.files import FileRef
@@ -54,19 +57,21 @@ class Passed:
 
 
 class Steps:
-    """Tables of a package, and the steps before them.
+    """Empty tables of a package, and the steps before them.
 
     Args:
         package: of the extractors.
-        home: an empty folder.
+        homes: where the home folder is, and is prepared once.
     """
 
-    def __init__(self, package: str, home: Path) -> None:
-        shutil.rmtree(home, ignore_errors=True)
+    def __init__(self, package: str, homes: Homes) -> None:
         self._extractors: Extractors = load_extractors(package)
-        self._home = home
-        self.tables = Tables(home)
-        self.tables.prepare(self._extractors.values())
+        name = package.rpartition(".")[2]
+        if not homes.has(name):
+            homes.prepare(name, package)
+        self._home = homes.fresh(name)
+        local_catalog._seen.clear()  # as a new process
+        self.tables = Tables(self._home)
 
     def run(self, messages: Sequence[Message], bundle: int, panes: int = 1) -> Passed:
         """Pass messages through all steps.
@@ -111,9 +116,7 @@ class Steps:
             passed.commits += 1
             passed.rows += sum(ref.rows for ref in refs) if name.startswith("models.") else 0
             passed.files += len(refs)
-            passed.file_bytes += sum(
-                Path(ref.path.removeprefix("file://")).stat().st_size for ref in refs
-            )
+            passed.file_bytes += sum(os.path.getsize(local_path(ref.path)) for ref in refs)
         passed.metadata_bytes += _size(self._home, "metadata") - before
 
 
