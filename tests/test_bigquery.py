@@ -314,12 +314,10 @@ STEPS = [
     for what in ("staged file", "entry", "job", "outcome", "upload", "acknowledgement")
     for when in ("before", "after")
 ]
-QUICK = {"after job"}
 
 
-@pytest.mark.parametrize(
-    "step", [pytest.param(s, marks=[] if s in QUICK else pytest.mark.slow) for s in STEPS]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("step", STEPS)
 def test_a_killed_run_is_made_whole_by_the_next(home: InBigQuery, step: str) -> None:
     bodies = [scored(0.5, 0.7, prefix=f"c{i}") for i in range(10)]
     home.put(packed("scores", bodies))

@@ -102,7 +102,10 @@ BLOCKS = {
 }
 
 
-@pytest.mark.parametrize("codec", BLOCKS)
+@pytest.mark.parametrize(
+    "codec",
+    [pytest.param(c, marks=pytest.mark.slow if c in ("bzip2", "xz") else []) for c in BLOCKS],
+)
 def test_blocks_that_unpack_to_gigabytes(tmp_path: Path, codec: str) -> None:
     data = archive(BLOCKS[codec](), codec)
     said = said_of(tmp_path, "archive", data, 5 * MAX_BLOCK_BYTES + len(data))
@@ -186,7 +189,14 @@ def test_a_body_that_unpacks_to_itself_for_ever(tmp_path: Path) -> None:
     assert said == "DecodeError more than 8 content encodings"
 
 
-@pytest.mark.parametrize("start", [b"[", b'{"a":', b"[NaN,", b"[1234567890123456789,"])
+@pytest.mark.parametrize(
+    "start",
+    [
+        b"[",
+        *(pytest.param(s, marks=pytest.mark.slow) for s in (b'{"a":', b"[1234567890123456789,")),
+        b"[NaN,",
+    ],
+)
 def test_json_that_is_nested_deeply(tmp_path: Path, start: bytes) -> None:
     deep = start * (9 * MIB // len(start))
     assert said_of(tmp_path, "", deep, 300 * MIB).startswith("DecodeError body is ")

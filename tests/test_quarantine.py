@@ -271,15 +271,9 @@ def test_a_call_that_takes_ever_more_memory_is_ended(home: Home) -> None:
     assert letter.attributes["failure_error"] == "MemoryLimitReached"
 
 
-@pytest.mark.parametrize("model_id", [pytest.param("sleeps", marks=pytest.mark.slow), "stuck"])
-@pytest.mark.parametrize(
-    "way",
-    [
-        (),
-        pytest.param(("--workers", "2"), marks=pytest.mark.slow),
-        pytest.param(("--follow", "--exit_when_idle", "1s"), marks=pytest.mark.slow),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("model_id", ["sleeps", "stuck"])
+@pytest.mark.parametrize("way", [(), ("--workers", "2"), ("--follow", "--exit_when_idle", "1s")])
 def test_code_that_never_returns_takes_down_its_process_once(
     home: Home, model_id: str, way: tuple[str, ...]
 ) -> None:

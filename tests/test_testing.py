@@ -315,6 +315,7 @@ TYPED = """
 """
 
 
+@pytest.mark.slow
 def test_types_are_known_to_mypy(tmp_path: Path) -> None:
     path = tmp_path / "typed.py"
     path.write_text(textwrap.dedent(TYPED))

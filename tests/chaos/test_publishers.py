@@ -249,10 +249,8 @@ def settle(running: Service) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.parametrize(
-    "with_spool",
-    [pytest.param(True, id="spool"), pytest.param(False, id="memory", marks=pytest.mark.slow)],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("with_spool", [True, False], ids=["spool", "memory"])
 def test_brokers_that_fail(disk: Path, broker: Broker, with_spool: bool) -> None:
     """Whatever its broker does, all that is served is accounted for, in bounded memory."""
     random = Random(SEED)
