@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import ast
-import importlib
 import inspect
-import pkgutil
+import logging
 import re
 import sys
-import traceback
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
-from hashlib import blake2b
-from pathlib import Path
-from types import MappingProxyType, ModuleType
+from types import MappingProxyType
 from typing import Any, TypeVar
 
+from extractors._modules import import_modules, version_of
 from schemas.arize import ModelType, check_columns, check_model_type, check_settings
 from schemas.buffer import RowShape
 from schemas.errors import ConfigurationError, DuplicateModelIdError, InvalidExtractorError
@@ -30,6 +26,7 @@ Extractors = Mapping[tuple[str, Kind], "Extractor"]
 MODEL_ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 OK = range(200, 300)
 MAX_TABLE_VERSION = 99
+_log = logging.getLogger("weighbridge")
 
 
 @dataclass(frozen=True)
@@ -173,33 +170,63 @@ def _names(entry: Extractor) -> tuple[str, Kind, str]:
     return entry.model_id, entry.kind, entry.function.__name__
 
 
-def load_extractors(package: str = "extractors") -> Extractors:
+def load_extractors(package: str = "extractors", exclude: Collection[str] = ()) -> Extractors:
     """Import the modules of a package, but those with `_` in front, for what they register.
 
+    Args:
+        package: name of the package.
+        exclude: ids of models that are left out, or names of modules for all of theirs. Of these a
+            module may fail to be imported. What is left out is logged, and its envelopes are parked
+            as those of any model that nobody registered.
+
     Raises:
-        ConfigurationError: a package or module that cannot be imported or used, with file and line.
+        ConfigurationError: a package or module that cannot be imported or used, with file and line;
+            or `exclude` names what is not there.
         DuplicateModelIdError: two extractors for one model id and kind, or for one table.
     """
-    modules = _import_modules(package)
+    modules, named = import_modules(package, exclude)
     entries = [
         replace(entry, version=version)
         for module in modules
         if module.__name__ in _registered
-        for version in [_version(module)]  # once a module, however many models it has
+        for version in [version_of(module)]  # once a module, however many models it has
         for entry in _registered[module.__name__]
     ]
-    if not entries:
+    kept = _without(entries, exclude, named, package)
+    if not kept:
         raise ConfigurationError(
             f"package {package} registers no extractor; copy extractors/_template.py into it"
+            if not exclude
+            else f"--exclude_model leaves no extractor of package {package}"
         )
-    return _checked(entries)
+    return _checked(kept)
+
+
+def _without(
+    entries: list[Extractor], exclude: Collection[str], named: set[str], package: str
+) -> list[Extractor]:
+    """What is not excluded; `named` are those names that a module has, which failed."""
+    kept = entries
+    for name in dict.fromkeys(exclude):
+        out = [entry for entry in entries if entry.model_id == name] or [
+            entry for entry in entries if entry.function.__module__ == f"{package}.{name}"
+        ]
+        if not out and name not in named:
+            there = ", ".join(sorted({entry.model_id for entry in entries}))
+            raise ConfigurationError(
+                f"--exclude_model {name}: neither a model nor a module of {package}; it has {there}"
+            )
+        for model_id in dict.fromkeys(entry.model_id for entry in out):
+            _log.warning("%s is excluded: its envelopes are parked", model_id)
+        kept = [entry for entry in kept if entry not in out]
+    return kept
 
 
 def extractor_of(function: Callable[[Envelope], Iterable[Any]]) -> list[Extractor]:
     """The registrations of a function, those of its module's actuals resolved."""
     entries = _registered.get(function.__module__, [])
     module = sys.modules[function.__module__]
-    loaded = _checked([replace(entry, version=_version(module)) for entry in entries])
+    loaded = _checked([replace(entry, version=version_of(module)) for entry in entries])
     return [entry for entry in loaded.values() if entry.function is function]
 
 
@@ -270,73 +297,3 @@ def _check_importable(function: Callable[..., Any]) -> None:
             f"workers import its function by name, and {name} is something else at the end of its "
             "module; give each function a name of its own, and put @extractor on top"
         )
-
-
-def _import_modules(package: str) -> list[ModuleType]:
-    if not all(part.isidentifier() for part in package.split(".")):
-        raise ConfigurationError(f"{package!r} is no name of a package, as in my_team.extractors")
-    parent = _imported(package)
-    if not hasattr(parent, "__path__"):
-        raise ConfigurationError(f"{package} is a module; name a package, a folder of modules")
-    names = [info.name for info in pkgutil.iter_modules(parent.__path__)]
-    return [_imported(f"{package}.{name}") for name in names if not name.startswith("_")]
-
-
-def _imported(name: str) -> ModuleType:
-    try:
-        return importlib.import_module(name)
-    except (Exception, SystemExit) as error:  # whatever a module does when it is imported
-        if isinstance(error, ModuleNotFoundError) and f"{name}.".startswith(f"{error.name}."):
-            raise ConfigurationError(
-                f"there is no package {name}; run where it can be imported, or install it"
-            ) from None
-        raise _broken(name, error) from None
-
-
-def _broken(module: str, error: BaseException) -> ConfigurationError:
-    """One message with the place in the package that is to blame, and what to do."""
-    place = module
-    frames = [
-        frame
-        for frame in traceback.extract_tb(error.__traceback__)
-        if frame.filename not in (__file__, importlib.__file__) and frame.filename[0] != "<"
-    ]
-    if isinstance(error, SyntaxError) and error.filename:
-        place = f"{error.filename}:{error.lineno}"
-    elif frames:
-        # The first is the module's own; behind it may come helpers beside it, and libraries.
-        folder = Path(frames[0].filename).parent
-        own = [frame for frame in frames if Path(frame.filename).parent == folder]
-        place = f"{own[-1].filename}:{own[-1].lineno}"
-    if isinstance(error, ConfigurationError):
-        return type(error)(f"{place}: {error}")
-    text = ": ".join([type(error).__name__, *str(error).splitlines()[:1]])
-    return InvalidExtractorError(
-        f"{place}: {text}; mend the module, or begin its name with _ to leave it out"
-    )
-
-
-def _version(module: ModuleType) -> str:
-    """A short hash over the module and the helpers `_*.py` of its package that it imports."""
-    digest = blake2b(digest_size=4)
-    for path in _sources(Path(str(module.__file__)), set()):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
-
-
-def _sources(path: Path, seen: set[Path]) -> list[Path]:
-    if path in seen or not path.is_file():
-        return []
-    seen.add(path)
-    names: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_bytes())):
-        if isinstance(node, ast.ImportFrom):
-            names |= set((node.module or "").split("."))
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.Import):
-            names |= {part for alias in node.names for part in alias.name.split(".")}
-    found = [path]
-    for name in sorted(names):
-        if name.startswith("_") and not name.startswith("__"):
-            found += _sources(path.with_name(f"{name}.py"), seen)
-    return found

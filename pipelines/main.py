@@ -10,7 +10,7 @@ import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
 from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
 
-from extractors import Extractors, load_extractors
+from extractors import Extractors
 from pipelines.batch import BatchRunner
 from pipelines.batches import Input, cut
 from pipelines.display import Display
@@ -66,7 +66,7 @@ def run_with(
     """
     started = time.monotonic()
     check_reachable(options)
-    extractors = options.environment.configured(load_extractors(options.extractors_package))
+    extractors = options.load()
     _check_access(extractors, options)
     with needing_room(options.home):
         report = _how(options, forked, given)(extractors, options, display)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
@@ -16,6 +16,9 @@ from pipelines.config.options import CONFIG_PARAMETERS, environment
 from pipelines.place import PLACE_PARAMETERS, Place, check_place
 from pipelines.selection import Selection
 from pipelines.units import Duration, Size
+
+if TYPE_CHECKING:
+    from extractors import Extractors
 
 DEFAULT_PACKAGE = "extractors"
 _SUBSCRIPTION = re.compile(r"projects/[^/]+/subscriptions/[^/]+")
@@ -35,6 +38,7 @@ class RunOptions(Place):
     archive_age: float
     archive_bytes: int
     extractors_package: str
+    exclude_model: tuple[str, ...] = ()
     arize_url: str
     no_arize: bool
     max_future: float
@@ -49,6 +53,17 @@ class RunOptions(Place):
     """Name of a replay, under which it is noted what came out."""
     rewrite: bool = False
     """Whether rows of envelopes that the tables hold are replaced, not left out."""
+
+    def load(self) -> Extractors:
+        """The extractors of the run, with the settings that the environment gives their models.
+
+        Raises:
+            ConfigurationError: a package, module or setting that cannot be used.
+        """
+        from extractors import load_extractors
+
+        found = load_extractors(self.extractors_package, self.exclude_model)
+        return self.environment.configured(found, some_left_out=bool(self.exclude_model))
 
     @property
     def follows(self) -> bool:
@@ -77,6 +92,13 @@ PACKAGE = click.Option(
     show_default=True,
     metavar="PACKAGE",
     help="Package whose modules register the extractors.",
+)
+EXCLUDE = click.Option(
+    ["--exclude_model"],
+    multiple=True,
+    metavar="MODEL",
+    help="Leave a model out, by its id or its module's name, also one whose module cannot be "
+    "imported: its envelopes are parked. More than once for several.",
 )
 RUN_PARAMETERS: list[click.Parameter] = [
     click.Option(
@@ -110,6 +132,7 @@ RUN_PARAMETERS: list[click.Parameter] = [
     ),
     *PLACE_PARAMETERS,
     PACKAGE,
+    EXCLUDE,
     click.Option(
         ["--arize_url"],
         default="",

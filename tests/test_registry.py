@@ -459,7 +459,10 @@ def test_row_classes_are_checked_at_launch_with_file_line_and_remedy(
     assert message.startswith(f"{packages.place('m', line)}: {words}")
 
 
-MEND = "mend the module, or begin its name with _ to leave it out"
+MEND = (
+    "mend the module, or leave it out: with --exclude_model m, which parks its envelopes, or by a "
+    "name that begins with _"
+)
 
 
 @pytest.mark.parametrize(
@@ -503,7 +506,51 @@ def test_a_missing_package_says_what_to_do(packages: Packages) -> None:
 def test_a_package_that_cannot_be_imported_is_named(packages: Packages) -> None:
     message = packages.refusal(__init__="import comp\n", m=one())
     path = packages.folder / "company" / "__init__.py"
-    assert message == f"{path}:1: ModuleNotFoundError: No module named 'comp'; {MEND}"
+    assert message == f"{path}:1: ModuleNotFoundError: No module named 'comp'"
+
+
+BROKEN = "print(undefined)\n"
+
+
+@pytest.mark.parametrize(
+    ("modules", "exclude", "kept", "said"),
+    [
+        ({"m": one("m"), "n": one("n")}, ["m"], {"n"}, "m is excluded: its envelopes are parked"),
+        ({"m": one("a-b") + one("c", "g"), "n": one("n")}, ["a-b"], {"c", "n"}, "a-b is excluded"),
+        ({"m": one("a") + one("b", "g"), "n": one("n")}, ["m"], {"n"}, "b is excluded"),
+        ({"a_b": BROKEN, "n": one("n")}, ["a-b"], {"n"}, "company.a_b is excluded, as it fails"),
+        ({"a_b": BROKEN, "n": one("n")}, ["a_b"], {"n"}, "company.a_b is excluded, as it fails"),
+        # It had registered something before it failed.
+        ({"m": one("x") + BROKEN, "n": one("n")}, ["m"], {"n"}, "company.m is excluded"),
+    ],
+)
+def test_what_is_excluded_is_left_out_and_logged(
+    packages: Packages,
+    caplog: pytest.LogCaptureFixture,
+    modules: dict[str, str],
+    exclude: list[str],
+    kept: set[str],
+    said: str,
+) -> None:
+    packages.write("company", **modules)
+    assert {model for model, _ in load_extractors("company", exclude)} == kept
+    assert said in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("modules", "exclude", "said"),
+    [
+        ({"m": one("m")}, ["k"], "--exclude_model k: neither a model nor a module of company; it"),
+        ({"m": one("m")}, ["m"], "--exclude_model leaves no extractor of package company"),
+        ({"m": one("m"), "n": BROKEN}, ["m"], "leave it out: with --exclude_model n, which parks"),
+    ],
+)
+def test_what_cannot_be_excluded_stops_the_launch(
+    packages: Packages, modules: dict[str, str], exclude: list[str], said: str
+) -> None:
+    packages.write("company", **modules)
+    with pytest.raises(ConfigurationError, match=said):
+        load_extractors("company", exclude)
 
 
 def test_an_empty_package_says_what_to_do(packages: Packages) -> None:

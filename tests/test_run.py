@@ -243,6 +243,24 @@ def test_parked_messages_become_rows_once_their_model_is_registered(
     assert home.row_ids("scores") == ["pub-0:0"]
 
 
+def test_what_an_excluded_model_sent_is_parked_until_it_is_back(
+    home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_package(tmp_path, "maimed", number=untyped("int"), scored_cases="print(undefined)\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    home.package = "maimed"
+    home.put(plain("number", {"request": {"number": 1}, "response": 1}, message_id="m"))
+    with pytest.raises(ConfigurationError, match="--exclude_model scored_cases, which parks"):
+        home.run()
+    config = tmp_path / "maimed.toml"
+    config.write_text("[models.scored-cases]\narize = 'off'\n")
+    excluded = ("--exclude_model", "scored-cases", "--config", str(config), "--no_arize")
+    assert home.run(*excluded).rows == 1
+    home.put(packed("scored-cases", [scored(0.5)]), name="b")
+    assert home.run(*excluded).parked == 1
+    assert [m.attributes["model_id"] for m in home.stored("parked")] == ["scored-cases"]
+
+
 def test_wrong_usage_is_said_in_one_message(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("ARIZE_API_KEY", raising=False)
     monkeypatch.delenv("ARIZE_SPACE_ID", raising=False)

@@ -56,13 +56,17 @@ class Environment:
     places: Mapping[str, str] = field(default_factory=dict)
     models: Mapping[str, Mapping[str, Value]] = field(default_factory=dict)
 
-    def configured(self, extractors: Extractors) -> Extractors:
+    def configured(self, extractors: Extractors, some_left_out: bool = False) -> Extractors:
         """The extractors, with the settings that this environment gives their models.
+
+        Args:
+            extractors: what `load_extractors` gave.
+            some_left_out: whether there may be settings of models that are not among them.
 
         Raises:
             ConfigurationError: a model or a value that cannot be.
         """
-        return configured(extractors, self.models)
+        return configured(extractors, self.models, some_left_out)
 
 
 def read_environment(

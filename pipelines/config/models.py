@@ -34,8 +34,15 @@ def model_values(section: Section) -> dict[str, Value]:
     return found
 
 
-def configured(extractors: Extractors, models: Mapping[str, Mapping[str, Value]]) -> Extractors:
+def configured(
+    extractors: Extractors, models: Mapping[str, Mapping[str, Value]], some_left_out: bool = False
+) -> Extractors:
     """The extractors with these settings, of predictions and of actuals.
+
+    Args:
+        extractors: what `load_extractors` gave.
+        models: settings by model id.
+        some_left_out: whether a model that is not among them may have been left out on purpose.
 
     Raises:
         ConfigurationError: a model that is not registered, or settings that it cannot have.
@@ -45,7 +52,7 @@ def configured(extractors: Extractors, models: Mapping[str, Mapping[str, Value]]
     ids = sorted({model_id for model_id, _ in extractors})
     for model_id, values in models.items():
         where = next((value.where for value in values.values()), "")
-        if model_id not in ids and where:
+        if model_id not in ids and where and not some_left_out:
             raise ConfigurationError(f"{where}: {_unregistered(model_id, ids)}")
     return MappingProxyType(
         {

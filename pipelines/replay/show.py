@@ -6,7 +6,7 @@ import click
 from rich.console import Console
 from rich.filesize import decimal
 
-from extractors import Extractors, load_extractors
+from extractors import Extractors
 from pipelines.console import ConsoleDisplay
 from pipelines.options import RunOptions
 from pipelines.render import grid, print_report
@@ -22,7 +22,7 @@ _SAME = {FAILURES: "failed for the same cause again", PARKED: "are parked as bef
 
 def run_and_show(console: Console, options: RunOptions, sources: Sources, dry_run: bool) -> None:
     """Run the sources again, or say what that would do."""
-    extractors = load_extractors(options.extractors_package)
+    extractors = options.load()
     _check_model(extractors, options)
     home = options.local_home("a replay")
     with console.status("looking for what is to be run again"):
