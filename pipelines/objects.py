@@ -94,6 +94,13 @@ class ObjectStore(Store):
         moment = self._info(name).mtime_ns
         return 0.0 if moment is None else time.time() - moment / 1e9
 
+    def described(self, name: str) -> tuple[int, int]:
+        """Bytes of an object, and when it was put; see `Store.described`."""
+        found = self._info(name)
+        if found.type != FileType.File:
+            raise FileNotFoundError(self.path(name))
+        return found.size, found.mtime_ns or 0
+
     @contextmanager
     def locked(self, name: str) -> Iterator[bool]:
         """Go on at once."""

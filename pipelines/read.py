@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import glob
+import io
 import logging
 import os
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import apache_beam as beam
 
+from pipelines.address import folder_of
 from pipelines.batches import InputFile, input_file
 from pipelines.metrics import UNKNOWN, counter
 from pipelines.selection import EVERYTHING, Selection
+from pipelines.store import Store
 from schemas import ConfigurationError
 from weighbridge.archive import Message, UnreadableArchive, is_archive_name, read_archive
 
@@ -69,9 +72,16 @@ class ReadArchive(beam.PTransform[Any, Any]):
 def read_messages(path: str, selection: Selection = EVERYTHING) -> Iterator[Message]:
     """The wanted messages of an archive file, as far as it can be read."""
     try:
-        with open(path, "rb") as stream:
+        with _opened(path) as stream:
             messages = read_archive(stream)
             yield from messages if selection == EVERYTHING else filter(selection.takes, messages)
     except UnreadableArchive as error:
         counter(UNKNOWN, "files_damaged").inc()
         _log.warning("%s is damaged: %s", path, error)
+
+
+def _opened(path: str) -> BinaryIO:
+    if "://" not in path:
+        return open(path, "rb")
+    folder, _, name = path.rpartition("/")
+    return io.BytesIO(Store(folder_of(folder)).read(name))

@@ -102,6 +102,15 @@ class Store:
         except FileNotFoundError:
             return 0.0
 
+    def described(self, name: str) -> tuple[int, int]:
+        """Bytes of an object, and when it was written, nanoseconds since 1970.
+
+        Raises:
+            FileNotFoundError: it is not there (any more).
+        """
+        found = (self.root / name).stat()
+        return found.st_size, found.st_mtime_ns
+
     @contextmanager
     def locked(self, name: str) -> Iterator[bool]:
         """Take turns with other processes of this machine. A killed one frees its locks."""

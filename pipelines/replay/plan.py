@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
 
-from pipelines.batches import InputFile, input_file
+from pipelines.address import Folder
+from pipelines.batches import InputFile
 from pipelines.read import match_files
 from pipelines.replay.letters import open_messages
 from pipelines.selection import Selection
@@ -45,9 +45,9 @@ class Plan:
         """Bytes of the files."""
         return sum(file.bytes for file in self.files)
 
-    def stored(self, folder: str, files: Iterable[InputFile], home: Path) -> set[bytes]:
-        """The wanted messages of a folder that are in some of the files."""
-        below = f"{home.resolve() / folder}/"
+    def stored(self, folder: str, files: Iterable[InputFile], store: Store) -> set[bytes]:
+        """The wanted messages of a folder of the home that are in some of the files."""
+        below = f"{store.path(folder)}/"
         found: set[bytes] = set()
         for file in files:
             if file.path.startswith(below):
@@ -55,7 +55,7 @@ class Plan:
         return found
 
 
-def make_plan(home: Path, sources: Sources, selection: Selection) -> Plan:
+def make_plan(home: Folder, sources: Sources, selection: Selection) -> Plan:
     """Look for what is to be run again.
 
     Archive files are listed and not read.
@@ -65,10 +65,15 @@ def make_plan(home: Path, sources: Sources, selection: Selection) -> Plan:
     """
     store = Store(home)
     plan = Plan()
+    names: dict[str, str] = {}
     for folder in sources.folders:
         for stored in open_messages(store, folder, selection):
-            plan.wanted.setdefault(store.path(stored.file), set()).add(stored.identity)
-    plan.files = [input_file(path) for path in plan.wanted]
+            path = store.path(stored.file)
+            plan.wanted.setdefault(path, set()).add(stored.identity)
+            names[path] = stored.file
+    for path, name in names.items():
+        size, written = store.described(name)
+        plan.files.append(InputFile(path, size, written, written))
     if sources.archive:
         plan.files += match_files(sources.archive, flag="--archive")
     return plan

@@ -6,9 +6,9 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from pipelines import marks
+from pipelines.address import Folder
 from pipelines.batches import Input, InputFile
 from pipelines.display import Display
 from pipelines.main import run_with
@@ -57,15 +57,14 @@ def replay(options: RunOptions, plan: Plan, display: Display, forked: bool = Fal
     Raises:
         ConfigurationError: as of a run; or another replay of the home is at work.
     """
-    home = options.local_home("a replay")
-    with _only_replay(home) as store:
+    with _only_replay(options.home) as store:
         name = f"{time.time_ns():x}"
         outcomes = {FAILURES: Outcome(), PARKED: Outcome()}
 
         def mark(files: Sequence[InputFile]) -> None:
             came_out = marks.produced(store, name)
             for folder, outcome in outcomes.items():
-                wanted = plan.stored(folder, files, home)
+                wanted = plan.stored(folder, files, store)
                 marks.mark_done(store, folder, wanted - came_out)
                 outcome.done += len(wanted - came_out)
                 outcome.same += len(wanted & came_out)
@@ -83,7 +82,7 @@ def replay(options: RunOptions, plan: Plan, display: Display, forked: bool = Fal
 
 
 @contextmanager
-def _only_replay(home: Path) -> Iterator[Store]:
+def _only_replay(home: Folder) -> Iterator[Store]:
     store = Store(home)
     with store.try_locked("replay") as ours:
         if not ours:

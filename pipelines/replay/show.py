@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 from rich.console import Console
 from rich.filesize import decimal
@@ -20,13 +22,22 @@ _WHAT = {FAILURES: "dead letters", PARKED: "parked messages"}
 _SAME = {FAILURES: "failed for the same cause again", PARKED: "are parked as before"}
 
 
-def run_and_show(console: Console, options: RunOptions, sources: Sources, dry_run: bool) -> None:
-    """Run the sources again, or say what that would do."""
+def run_and_show(
+    console: Console, options: RunOptions, sources: Sources, dry_run: bool, forked: bool = True
+) -> None:
+    """Run the sources again, or say what that would do.
+
+    Args:
+        console: takes the report.
+        options: of the run.
+        sources: what is run again.
+        dry_run: whether nothing is run.
+        forked: whether this process may be forked, as it has no threads yet.
+    """
     extractors = options.load()
     _check_model(extractors, options)
-    home = options.local_home("a replay")
     with console.status("looking for what is to be run again"):
-        plan = make_plan(home, sources, options.selection)
+        plan = make_plan(options.home, sources, options.selection)
     if not plan.files:
         console.print("nothing to run again")
         return
@@ -34,7 +45,8 @@ def run_and_show(console: Console, options: RunOptions, sources: Sources, dry_ru
         _print_preview(console, plan, extractors, options)
         return
     with ConsoleDisplay(console) as display:
-        replayed = replay(options, plan, display, forked=True)
+        # Clients of object stores have threads by now.
+        replayed = replay(options, plan, display, forked and isinstance(options.home, Path))
     print_report(console, replayed.report, options.home)
     _print_marks(console, replayed)
     if replayed.report.push_denied:
