@@ -85,6 +85,9 @@ class Place:
             return f"--home {self.home}"
         if self.catalog_uri and is_here(self.catalog_uri):
             return f"--catalog_uri {self.catalog_uri}"
+        given = dict(map(_pair, self.catalog_property)).get("uri", "")
+        if given and is_here(given):
+            return f"--catalog_property uri={given}"
         if self.warehouse.startswith(("/", "file:")):  # others may be names
             return f"--warehouse {self.warehouse}"
         return ""
