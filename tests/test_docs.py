@@ -292,6 +292,9 @@ def _flags(command: click.Command, path: str) -> Iterator[tuple[str, str]]:
             yield from _flags(child, f"{path} {name}")
 
 
+_DEPLOY = " deploy dataflow"
+
+
 def _counters() -> set[str]:
     """Names of the docstring, and those that the code counts."""
     named = set(re.findall(r"[a-z]+_[a-z_]+", str(metrics.counter.__doc__)))
@@ -323,7 +326,11 @@ def _counters() -> set[str]:
           "envelope_count"}, "wire.md"),
         ({"model_version", "envelope_id", "event_time", "status", "latency_us", "kind"}, "wire.md"),
         (set(CAUSES), "../handlers/README.md"),
-        ({flag for _, flag in _flags(cli, "") if flag[0] == "-"}, "operations.md"),
+        ({flag for path, flag in _flags(cli, "") if flag[0] == "-" and path != _DEPLOY},
+         "operations.md"),
+        ({flag for path, flag in _flags(cli, "") if path == _DEPLOY}
+         - {"--config", "--env", "--dataset", "--catalog_uri", "--catalog_property"},
+         "dataflow.md"),
         (set(DELIVERIES_SCHEMA.names), "arize.md"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",

@@ -1,0 +1,125 @@
+"""Builds the job by a dry run of Beam's own DataflowRunner: what is shown, checked and sent."""
+
+from __future__ import annotations
+
+import json
+import tarfile
+import zipfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import apache_beam as beam
+from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions, TestOptions
+from apache_beam.portability.api import beam_runner_api_pb2
+
+from extractors import Extractors
+from pipelines.deploy.record import KEY, Record, recorded
+from pipelines.deploy.settings import Settings
+from pipelines.options import RunOptions
+from pipelines.stream import ReadSubscription, build_stream
+from schemas import ConfigurationError
+
+
+@dataclass
+class Built:
+    """A job that was not sent.
+
+    Attributes:
+        job: as Beam's client describes it.
+        record: what it runs.
+    """
+
+    job: Any
+    record: Record
+
+    @property
+    def graph(self) -> beam_runner_api_pb2.Pipeline:
+        """The graph, with the files that are to be staged."""
+        return self.job.proto_pipeline
+
+    def packages(self) -> dict[str, str]:
+        """Path of each distribution that is to be staged, by its name there."""
+        found = {}
+        for environment in self.graph.components.environments.values():
+            for file in environment.dependencies:
+                role = beam_runner_api_pb2.ArtifactStagingToRolePayload
+                payload = beam_runner_api_pb2.ArtifactFilePayload
+                name = role.FromString(file.role_payload).staged_name
+                found[name] = payload.FromString(file.type_payload).path
+        return found
+
+    def json(self) -> str:
+        """The job as it would be sent, but for the folder that it is staged in."""
+        from apache_beam.runners.dataflow.internal import apiclient
+
+        self.job.options.view_as(TestOptions).dry_run = False
+        environment = apiclient.Environment(
+            sorted(self.packages()), self.job.options, "8", "", self.graph
+        )
+        self.job.proto.environment = environment.proto
+        return json.dumps(json.loads(self.job.json()), indent=2, sort_keys=True)
+
+
+def beam_options(
+    settings: Settings, *more: str, mapping: Mapping[str, str] | None = None
+) -> PipelineOptions:
+    """Beam's options of the job; `mapping` as of `Settings.arguments`."""
+    found = PipelineOptions([*settings.arguments(mapping), *more])
+    found.view_as(StandardOptions).streaming = True
+    return found
+
+
+def build(settings: Settings, options: RunOptions, extractors: Extractors, record: Record) -> Built:
+    """Build the job, and send nothing.
+
+    Raises:
+        ConfigurationError: Beam refuses it, or workers would lack a package.
+    """
+    try:
+        pipeline = beam.Pipeline(
+            options=beam_options(settings, "--dry_run=True"), display_data={KEY: record.to_json()}
+        )
+    except ValueError as error:
+        raise ConfigurationError(f"Beam refuses the options: {error}") from None
+    messages = pipeline | "ReadSubscription" >> ReadSubscription(options.input_subscription)
+    build_stream(messages, extractors, options, options.commit_interval)
+    try:
+        job = pipeline.run().job
+    except (RuntimeError, ValueError) as error:  # of a package that cannot be built, above all
+        raise ConfigurationError(f"the job cannot be built: {error}") from None
+    found = recorded(job.proto_pipeline)
+    assert found is not None
+    built = Built(job, found)
+    if settings.setup_file:
+        _check_packages(built, options.extractors_package.partition(".")[0])
+    return built
+
+
+def _check_packages(built: Built, package: str) -> None:
+    there = {name for path in built.packages().values() for name in _modules(Path(path))}
+    for name, what in (("pipelines", "Weighbridge"), (package, "the extractors")):
+        if name not in there:
+            raise ConfigurationError(
+                f"workers would not have the package {name}, with {what}: it is not in what "
+                "--setup_file builds; name the distribution that has it with --extra_package"
+            )
+
+
+def _modules(path: Path) -> Iterator[str]:
+    """Names of the packages in a distribution."""
+    names: list[str] = []
+    try:
+        if path.suffix == ".whl":
+            with zipfile.ZipFile(path) as wheel:
+                names = wheel.namelist()
+        elif path.suffix == ".gz":
+            with tarfile.open(path) as archive:
+                names = archive.getnames()
+    except (OSError, tarfile.TarError, zipfile.BadZipFile):
+        raise ConfigurationError(f"{path.name} cannot be read as a distribution") from None
+    for name in names:
+        folder, _, last = name.rpartition("/")
+        if last == "__init__.py":
+            yield folder.rpartition("/")[2]

@@ -1,0 +1,233 @@
+"""What is refused before anybody is asked, and that Beam takes what is left: with its own endpoint.
+
+The host name of the fake service switches Beam's validation off, so that this is tested apart.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+from apache_beam.internal.gcp import auth
+from rich.console import Console
+from support import environment
+
+from pipelines.cli import _main
+from pipelines.deploy.build import build
+from pipelines.deploy.checks import check
+from pipelines.deploy.plan import plan_of, print_plan
+from pipelines.deploy.record import Record, record_of
+from pipelines.deploy.service import Job
+from pipelines.deploy.settings import PARAMETERS, Settings
+from pipelines.options import RUN_SETTINGS, run_defaults, run_options
+from schemas import ConfigurationError
+
+WORKING = {
+    "project": "my-project",
+    "region": "europe-west1",
+    "input_subscription": "projects/my-project/subscriptions/envelopes",
+    "staging_location": "gs://my-bucket/dataflow",
+    "home": "gs://my-bucket/home",
+    "tables": "bigquery",
+    "dataset": "my-project.models",
+    "staging": "gs://my-bucket/loads",
+    "sdk_container_image": "eu.example/weighbridge/worker:0.1.0",
+    "extractors_package": "odd",
+}
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def command(*more: str, **changed: str) -> list[str]:
+    given = {**WORKING, **changed}
+    own = [f"--{name}={value}" for name, value in given.items() if value]
+    return ["deploy", "dataflow", *own, "--no_arize", *more]
+
+
+@pytest.mark.parametrize(
+    ("changed", "more", "said"),
+    [
+        ({"project": ""}, [], "--project is missing: the id of a project of Google Cloud"),
+        ({"project": "123456"}, [], "123456 is a number; name the id of the project"),
+        ({"project": "My Project"}, [], "My Project is no id of a project, which has 6 to 30"),
+        ({"region": ""}, [], "--region is missing: such as europe-west1"),
+        ({"region": "europe-west1-b"}, [], "europe-west1-b is a zone; name its region, europe-w"),
+        ({"region": "Europe"}, [], "Europe is no region as europe-west1 is"),
+        ({"job_name": "Acme_Stream"}, [], "--job_name: Acme_Stream has not 1 to 63 of a-z, 0-9"),
+        ({"job_name": "a" * 64}, [], "has not 1 to 63 of a-z, 0-9"),
+        ({"input_subscription": ""}, [], "--input_subscription is missing: projects/P/subs"),
+        ({"input_subscription": "my-sub"}, [], "my-sub is not of the form projects/P/subscript"),
+        ({"input_subscription": "projects/p/subscriptions/s"}, [], "Invalid PubSub project name"),
+        ({"staging_location": ""}, [], "--staging_location is missing: a folder as gs://my-"),
+        ({"staging_location": "/tmp/x"}, [], "/tmp/x is not of the form gs://BUCKET/PREFIX"),
+        ({"temp_location": "s3://b/x"}, [], "--temp_location: s3://b/x is not of the form gs://"),
+        ({"sdk_container_image": ""}, [], "workers would have neither Weighbridge nor extractors"),
+        ({"sdk_container_image": "worker"}, [], "worker is not of the form HOST/PATH:TAG, as"),
+        ({"setup_file": "./setup.py"}, [], "--sdk_container_image and --setup_file: name one"),
+        ({"sdk_container_image": "", "setup_file": "nope/setup.py"}, [], "no file nope/setup.py"),
+        ({"sdk_container_image": "", "setup_file": "a.py"}, [], "is no setup.py and no pyproject"),
+        ({"extra_package": "own.tar.gz"}, [], "--extra_package: there is no file own.tar.gz"),
+        ({"extra_package": "."}, [], "--extra_package: there is no file ."),
+        ({"num_workers": "5", "max_num_workers": "2"}, [], "--num_workers 5 is more than --max_nu"),
+        ({"num_workers": "0"}, [], "0 is not in the range x>=1"),
+        ({"service_account_email": "me"}, [], "--service_account_email: me is no address"),
+        ({"subnetwork": "inner"}, [], "inner is not of the form regions/REGION/subnetworks/NAME"),
+        ({"subnetwork": "regions/x1/subnetworks/a"}, [], "--subnetwork is in x1, and --region is"),
+        ({"labels": "Team=x"}, [], "--labels: Team=x is not of the form KEY=VALUE, of up to 63"),
+        ({"streaming_mode": "twice"}, [], "'twice' is not one of 'exactly_once', 'at_least_once'"),
+        ({"home": "here"}, [], "workers of the DataflowRunner do not reach --home here"),
+        ({"home": "gs://my-bucket/home", "tables": "", "dataset": "", "staging": ""}, [],
+         "--home gs://my-bucket/home needs a --catalog_uri"),
+        ({"tables": "", "dataset": "", "staging": "", "catalog_uri": "sqlite:////x"}, [],
+         "do not reach --catalog_uri sqlite:////x"),
+        ({"tables": "", "dataset": "", "staging": "", "catalog_property": "type=sql"},
+         ["--catalog_property=uri=sqlite:////x"], "--catalog_property uri=sqlite:////x"),
+        ({}, ["--max_workers=4"], "no such option: --max_workers; did you mean --max_num_workers?"),
+        ({}, ["--setup_fil=./setup.py"], "did you mean --setup_file?"),
+        ({}, ["stray"], "no such option: stray"),
+        ({}, ["--runner=DirectRunner"], "--runner: this command is for Dataflow; other runners"),
+        ({}, ["--machine_type=n1"], "--machine_type: write --worker_machine_type"),
+        ({}, ["--template_location=gs://b/t"], "a flex template is made of the image"),
+        ({}, ["--disk_size_gb=many"], "argument --disk_size_gb: invalid int value"),
+        ({}, ["--experiments=disable_runner_v2"], "Disabling Dataflow Portable Runner no longer"),
+        ({}, ["--worker_region=a", "--worker_zone=b"], "worker_zone are mutually exclusive"),
+        ({}, ["--update", "--drain"], "--update, --drain and --cancel: give one of them"),
+        ({}, ["--cancel", "--dry_run"], "--dry_run and --replay_parked are for a launch; drop"),
+        ({}, ["--replay_parked", "--wait=0s"], "--replay_parked waits until the job runs; drop"),
+        ({"extractors_package": "nowhere"}, [], "there is no package nowhere"),
+        ({}, ["--exclude_model=nobody"], "--exclude_model nobody: neither a model nor a module"),
+    ],
+    ids=lambda value: " ".join(map(str, value)) if isinstance(value, list) else "",
+)  # fmt: skip
+def test_what_cannot_work_is_said_in_one_message(
+    changed: dict[str, str], more: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status = _main(command("--dry_run", *more, **changed))
+    out, err = capsys.readouterr()
+    assert (status, out) == (2, "")
+    assert said in " ".join(err.split())
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    ("toml", "said"),
+    [
+        ("", "workers of Dataflow do not have the variable ARIZE_API_KEY, which api_key of the"),
+        ('[arize.spaces.default]\napi_key = {secret = "projects/p/secrets/s/versions/1"}\n',
+         "the variable ARIZE_SPACE_ID, which space_id of the space default names: write in"),
+    ],
+    ids=["key", "space"],
+)  # fmt: skip
+def test_keys_of_arize_that_workers_would_not_have(
+    toml: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("weighbridge.toml").write_text(toml)
+    with environment(ARIZE_API_KEY="sesame", ARIZE_SPACE_ID="s"):
+        status = _main([word for word in command("--dry_run") if word != "--no_arize"])
+    err = capsys.readouterr().err
+    assert status == 2
+    assert said in err
+    assert "sesame" not in err
+
+
+def built(*more: str) -> dict[str, Any]:
+    """The job of a dry run, by Beam's own endpoint and validation."""
+    parsed = click.Command("dataflow", params=PARAMETERS, context_settings=RUN_SETTINGS)
+    context = parsed.make_context("deploy dataflow", command(*more)[2:])
+    settings = Settings.of(context.params, context.args, "prod")
+    check(settings)
+    own = {name: value for name, value in context.params.items() if name in run_defaults()}
+    options = run_options({**run_defaults(), **own, "streaming": True}, settings.arguments())
+    extractors = options.load()
+    record = record_of(settings, options, extractors)
+    found: dict[str, Any] = json.loads(build(settings, options, extractors, record).json())
+    return found
+
+
+def test_beam_takes_what_is_left_with_its_own_endpoint() -> None:
+    job = built("--streaming_mode=at_least_once", "--worker_threads=2", "--disk_size_gb=50")
+    options = job["environment"]["sdkPipelineOptions"]["options"]
+    assert (job["name"], job["type"]) == ("weighbridge-prod", "JOB_TYPE_STREAMING")
+    assert options["dataflow_endpoint"] == "https://dataflow.googleapis.com"
+    # Beam would send the main session, and a list of what is installed here.
+    assert options["save_main_session"] is False
+    assert "disable_logging_submission_environment" in options["experiments"]
+    [pool] = job["environment"]["workerPools"]
+    assert (pool["kind"], pool["diskSizeGb"], pool["numThreadsPerWorker"]) == ("harness", 50, 2)
+    assert pool.get("packages", []) == []
+    assert "ipConfiguration" not in pool
+    assert job["environment"]["serviceOptions"] == ["streaming_mode_at_least_once"]
+    assert "update" not in job
+
+
+def test_nobody_is_logged_in(
+    monkeypatch: pytest.MonkeyPatch, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("_credentials_init", "_credentials"):  # asked for once in a process
+        monkeypatch.setattr(auth._Credentials, name, None)
+    monkeypatch.delenv("GOOGLE_APPLICATION_CREDENTIALS", raising=False)
+    monkeypatch.setenv("NO_GCE_CHECK", "true")
+    monkeypatch.setenv("CLOUDSDK_CONFIG", str(folder))
+    for flag in ("--dry_run", "--drain"):
+        assert _main(command(flag)) == 2
+        out, err = capsys.readouterr()
+        assert "no Google Cloud credentials: log in with `gcloud auth application-def" in out + err
+
+
+JOB = Job("id-1", "weighbridge-prod", "RUNNING", datetime(2026, 1, 2, tzinfo=UTC))
+BEFORE = Record({"a": "1", "b": "2"}, {"m prediction": "x"}, frozenset({"Read", "Old/Do"}))
+AFTER = Record({"b": "3", "c": "4"}, {"m prediction": "x"}, frozenset({"Read", "New/Do"}))
+
+
+@pytest.mark.parametrize(
+    ("mapping", "steps"),
+    [
+        (None, ["    - Old/Do", "    + New/Do", "  steps that are gone take what they hold"]),
+        ({"Old/Do": "New/Do"}, ["    ~ Old/Do -> New/Do"]),
+        ({"Old/Do": ""}, ["    + New/Do", "    ~ Old/Do -> (none)"]),
+    ],
+)
+def test_a_plan_shows_what_differs(
+    mapping: dict[str, str] | None, steps: list[str], folder: Path
+) -> None:
+    path = ""
+    if mapping is not None:
+        path = str(folder / "mapping.json")
+        Path(path).write_text(json.dumps(mapping))
+    settings = replace(SETTINGS, transform_name_mapping=path)
+    out = io.StringIO()
+    print_plan(Console(file=out, width=80), plan_of(settings, AFTER, JOB, BEFORE))
+    lines = out.getvalue().splitlines()
+    assert lines[0] == (
+        "weighbridge-prod in my-project, europe-west1: an update of job id-1 of 2026-01-02 "
+        "00:00:00, which is RUNNING"
+    )
+    assert lines[1:6] == ["  options:", "    - a  1", "    ~ b  2 -> 3", "    + c  4",
+                          "  models: as before"]  # fmt: skip
+    assert lines[6] == "  steps: 2"
+    assert [line[: len(step)] for line, step in zip(lines[7:], steps, strict=True)] == steps
+
+
+def test_a_mapping_is_for_updates(folder: Path) -> None:
+    (folder / "mapping.json").write_text("{}")
+    settings = replace(SETTINGS, transform_name_mapping="mapping.json")
+    with pytest.raises(ConfigurationError, match="is for updates, and no job weighbridge-prod run"):
+        plan_of(settings, AFTER, None, None)
+
+
+def _settings() -> Settings:
+    parsed = click.Command("dataflow", params=PARAMETERS, context_settings=RUN_SETTINGS)
+    return Settings.of(parsed.make_context("deploy dataflow", command()[2:]).params, (), "prod")
+
+
+SETTINGS = _settings()
