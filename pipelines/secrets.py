@@ -25,6 +25,10 @@ SOURCES = {
 _kept: dict[str, tuple[float, str]] = {}
 
 
+class SecretMissing(ConfigurationError):
+    """Secret Manager has no such version."""
+
+
 @dataclass(frozen=True)
 class Secret:
     """Where a value is. It pickles and prints as its name; the value is not kept in it.
@@ -88,7 +92,7 @@ def _accessed(resource: str) -> str:
             "application-default login`, or name a key file in GOOGLE_APPLICATION_CREDENTIALS"
         ) from None
     except google.NotFound:
-        raise ConfigurationError(f"secret {resource} is not there; create this version") from None
+        raise SecretMissing(f"secret {resource} is not there; create this version") from None
     except (google.Forbidden, google.Unauthorized):
         raise ConfigurationError(
             f"secret {resource} may not be read by this account; grant it "

@@ -28,7 +28,7 @@ class FakeDataflow:
         jobs: as they were submitted, by id, with their state.
         calls: method and path of each request.
         states: of a job that was created, one for each time it is asked for; the last one stays.
-        refusal: status and text that answer each request, if it is set.
+        refusals: status and text that answer a method instead, such as POST.
     """
 
     def __init__(self, port: int) -> None:
@@ -36,13 +36,13 @@ class FakeDataflow:
         self.jobs: dict[str, dict[str, Any]] = {}
         self.calls: list[str] = []
         self.states = ["PENDING", "RUNNING"]
-        self.refusal: tuple[int, str] | None = None
+        self.refusals: dict[str, tuple[int, str]] = {}
         self._asked: dict[str, int] = {}
 
     def answer(self, method: str, path: str, body: dict[str, Any]) -> Answer:
         self.calls.append(f"{method} {path.partition('?')[0]}")
-        if self.refusal is not None:
-            return _error(*self.refusal)
+        if method in self.refusals:
+            return _error(*self.refusals[method])
         found = _PATH.fullmatch(path)
         if found is None:
             return _error(404, f"no such path: {path}")

@@ -13,15 +13,19 @@ from pathlib import Path
 from typing import Any
 
 import click
+import grpc
 import pytest
 from apache_beam.internal.gcp import auth
 from rich.console import Console
+from secret_manager import secret_manager
 from support import environment
 
 from pipelines.cli import _main
+from pipelines.config.options import CONFIG_PARAMETERS
 from pipelines.deploy.build import build
-from pipelines.deploy.checks import check
+from pipelines.deploy.checks import arize_secrets, check
 from pipelines.deploy.plan import plan_of, print_plan
+from pipelines.deploy.reach import check_secrets
 from pipelines.deploy.record import Record, record_of
 from pipelines.deploy.service import Job
 from pipelines.deploy.settings import PARAMETERS, Settings
@@ -138,6 +142,37 @@ def test_keys_of_arize_that_workers_would_not_have(
     assert status == 2
     assert said in err
     assert "sesame" not in err
+
+
+SPACE = """
+[arize.spaces.default]
+space_id = { secret = "projects/p/secrets/space/versions/1" }
+api_key = { secret = "projects/p/secrets/key/versions/1" }
+"""
+
+
+def test_secrets_that_are_not_there_stop_it_and_others_are_noted(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    Path("weighbridge.toml").write_text(SPACE)
+    given = [word for word in command("--dry_run") if word != "--no_arize"]
+    key, space = (f"projects/p/secrets/{name}/versions/1" for name in ("key", "space"))
+    with secret_manager() as (manager, variables), environment(**variables):
+        manager.secrets[key] = b"sesame"
+        assert _main([*given, "--no_auth"]) == 2
+        assert f"Error: secret {space} is not there; create this version" in capsys.readouterr().err
+        manager.secrets[space] = grpc.StatusCode.PERMISSION_DENIED
+        [note] = check_secrets(arize_secrets(*_arize()))
+    assert note.startswith(f"not read from here: secret {space} may not be read by this account")
+
+
+def _arize() -> tuple[Any, Any]:
+    given = [word for word in command("--config=weighbridge.toml")[2:] if word != "--no_arize"]
+    parsed = click.Command("dataflow", params=[*PARAMETERS, *CONFIG_PARAMETERS])
+    with parsed.make_context("deploy dataflow", given) as context:
+        own = {name: value for name, value in context.params.items() if name in run_defaults()}
+        options = run_options({**run_defaults(), **own, "streaming": True}, [])
+    return options.load(), options
 
 
 def built(*more: str) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from pipelines.address import Folder
 from pipelines.commands.terminal import console, quiet_imports
 from pipelines.moments import SELECTION_PARAMETERS
 from pipelines.options import PACKAGE
-from pipelines.place import HOME, Place
+from pipelines.place import HOME
 from pipelines.selection import Selection
 
 _FROM_PARENT = ("home", "extractors_package", "model", "since", "until")
@@ -35,8 +35,7 @@ def failures(
         with quiet_imports():
             from pipelines.replay.failures_text import print_failures
 
-        here = Place(home=home).local_home("this command")
-        print_failures(console, here, extractors_package, Selection(model, since, until))
+        print_failures(console, home, extractors_package, Selection(model, since, until))
 
 
 @failures.command(params=[HOME, PACKAGE])
@@ -53,5 +52,4 @@ def show(context: click.Context, /, group: str, payload: bool, **own: Any) -> No
     default = click.core.ParameterSource.DEFAULT
     given |= {k: v for k, v in own.items() if context.get_parameter_source(k) is not default}
     selection = Selection(given["model"], given["since"], given["until"], group)
-    home = Place(home=given["home"]).local_home("this command")
-    print_group(console, home, given["extractors_package"], selection, payload)
+    print_group(console, given["home"], given["extractors_package"], selection, payload)

@@ -9,7 +9,7 @@ import click
 from pipelines.address import Folder
 from pipelines.commands.terminal import console, quiet_imports
 from pipelines.options import PACKAGE
-from pipelines.place import HOME, Place
+from pipelines.place import HOME
 
 
 @click.command(params=[PACKAGE, HOME])
@@ -51,7 +51,7 @@ def models(
             release_and_show(console, home, load_models(extractors_package), release)
         if parked:
             print_quarantined(console, home)
-            print_parked(console, Place(home=home).local_home("--parked"))
+            print_parked(console, home)
         return
     from pipelines.render import check_golden, print_models
 

@@ -37,7 +37,8 @@ class Built:
     @property
     def graph(self) -> beam_runner_api_pb2.Pipeline:
         """The graph, with the files that are to be staged."""
-        return self.job.proto_pipeline
+        graph: beam_runner_api_pb2.Pipeline = self.job.proto_pipeline
+        return graph
 
     def packages(self) -> dict[str, str]:
         """Path of each distribution that is to be staged, by its name there."""
@@ -86,12 +87,12 @@ def build(settings: Settings, options: RunOptions, extractors: Extractors, recor
     messages = pipeline | "ReadSubscription" >> ReadSubscription(options.input_subscription)
     build_stream(messages, extractors, options, options.commit_interval)
     try:
-        job = pipeline.run().job
+        result: Any = pipeline.run()
     except (RuntimeError, ValueError) as error:  # of a package that cannot be built, above all
         raise ConfigurationError(f"the job cannot be built: {error}") from None
-    found = recorded(job.proto_pipeline)
+    found = recorded(result.job.proto_pipeline)
     assert found is not None
-    built = Built(job, found)
+    built = Built(result.job, found)
     if settings.setup_file:
         _check_packages(built, options.extractors_package.partition(".")[0])
     return built

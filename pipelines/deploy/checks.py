@@ -10,6 +10,7 @@ from pathlib import Path
 from extractors import Extractors
 from pipelines.deploy.settings import Settings
 from pipelines.options import RunOptions
+from pipelines.secrets import Secret
 from pipelines.spaces import DEFAULT_SPACE, space_named
 from schemas import ConfigurationError
 
@@ -56,14 +57,15 @@ def check(settings: Settings) -> None:
     _check_workers(settings)
 
 
-def check_arize(extractors: Extractors, options: RunOptions) -> None:
-    """Refuse ids and keys of Arize that workers would look for in a variable of this machine.
+def arize_secrets(extractors: Extractors, options: RunOptions) -> list[Secret]:
+    """Where ids and keys of Arize are, none of them in a variable of this machine.
 
     Raises:
-        ConfigurationError: there is one.
+        ConfigurationError: workers would look for one there.
     """
     if options.no_arize:
-        return
+        return []
+    found = []
     for name in sorted({item.settings.arize_space for item in extractors.values() if item.pushed}):
         space = space_named(name, options.environment.spaces.values())
         for key, secret in (("api_key", space.api_key), ("space_id", space.id)):
@@ -75,6 +77,8 @@ def check_arize(extractors: Extractors, options: RunOptions) -> None:
                     f'weighbridge.toml {key} = {{ secret = "projects/P/secrets/S/versions/latest" '
                     "}, or give --no_arize"
                 )
+            found.append(secret)
+    return list(dict.fromkeys(found))
 
 
 def notes(settings: Settings) -> list[str]:
@@ -168,10 +172,11 @@ def _check_code(settings: Settings) -> None:
         )
     if setup and Path(setup).name not in ("setup.py", "pyproject.toml"):
         raise ConfigurationError(f"--setup_file: {setup} is no setup.py and no pyproject.toml")
-    for flag, path in (("setup_file", setup), *(("extra_package", p) for p in settings.packages)):
-        if path and not Path(path).is_file():
-            raise ConfigurationError(f"--{flag}: there is no file {path}")
+    if setup and not Path(setup).is_file():
+        raise ConfigurationError(f"--setup_file: there is no file {setup}")
     for path in settings.packages:
+        if not path.is_file():
+            raise ConfigurationError(f"--extra_package: there is no file {path}")
         if not path.name.endswith((".tar.gz", ".whl")):
             raise ConfigurationError(
                 f"--extra_package: {path} is no .tar.gz and no .whl; `python -m build` makes them"

@@ -6,12 +6,11 @@ from dataclasses import dataclass
 
 from rich.console import Console
 
-from extractors import Extractors
-from pipelines.deploy.build import Built, beam_options, build
-from pipelines.deploy.checks import check, check_arize, notes
+from pipelines.deploy.build import beam_options, build
+from pipelines.deploy.checks import arize_secrets, check, notes
 from pipelines.deploy.parked import replay_ready, show_ready
 from pipelines.deploy.plan import plan_of, print_plan
-from pipelines.deploy.reach import check_buckets, check_subscription
+from pipelines.deploy.reach import check_buckets, check_secrets, check_subscription
 from pipelines.deploy.record import read_staged, record_of
 from pipelines.deploy.service import RUNNING, Job, Jobs
 from pipelines.deploy.settings import Settings
@@ -53,9 +52,13 @@ def launch(talk: Talk, output: Console, options: RunOptions, wanted: Wanted) -> 
         click.exceptions.Exit: 1, the job does not come to run.
     """
     settings = talk.settings
-    extractors, built = _built(settings, options)
+    check(settings)
+    check_reachable(options)
+    extractors = options.load()
+    secrets = arize_secrets(extractors, options)
+    built = build(settings, options, extractors, record_of(settings, options, extractors))
     jobs = Jobs(beam_options(settings))
-    told = [*notes(settings), *_asked(settings, options, jobs)]
+    told = [*notes(settings), *check_secrets(secrets), *_asked(settings, options, jobs)]
     running = _running(settings, jobs, wanted)
     before = read_staged(running.pipeline_url) if running and running.pipeline_url else None
     plan = plan_of(settings, built.record, running, before)
@@ -76,16 +79,6 @@ def launch(talk: Talk, output: Console, options: RunOptions, wanted: Wanted) -> 
         replay_ready(output, talk, options, models)
     elif models:
         talk.say("to bring them in: the same command with --replay_parked")
-
-
-def _built(settings: Settings, options: RunOptions) -> tuple[Extractors, Built]:
-    check(settings)
-    check_reachable(options)
-    extractors = options.load()
-    check_arize(extractors, options)
-    return extractors, build(
-        settings, options, extractors, record_of(settings, options, extractors)
-    )
 
 
 def _asked(settings: Settings, options: RunOptions, jobs: Jobs) -> list[str]:

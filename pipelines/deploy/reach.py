@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from pipelines.secrets import Secret, SecretMissing
 from schemas import ConfigurationError, RetriableError
 
 TIMEOUT_SECONDS = 15.0
@@ -87,6 +88,26 @@ def check_subscription(name: str, credentials: Any) -> str:
             "make one without"
         )
     return ""
+
+
+def check_secrets(secrets: Iterable[Secret]) -> list[str]:
+    """See that secrets are there.
+
+    Returns:
+        What should be known of those that cannot be read from here; workers may read them.
+
+    Raises:
+        ConfigurationError: one is not there.
+    """
+    told = []
+    for secret in secrets:
+        try:
+            secret.value()
+        except SecretMissing:
+            raise
+        except (ConfigurationError, ConnectionError) as error:
+            told.append(f"not read from here: {error}")
+    return told
 
 
 @contextmanager

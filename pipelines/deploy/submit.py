@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Mapping
 from typing import Any
@@ -57,6 +58,8 @@ def _submit(settings: Settings, built: Built, mapping: Mapping[str, str] | None)
     from apache_beam.runners.dataflow.dataflow_runner import DataflowRunner
     from apache_beam.runners.dataflow.internal.apiclient import DataflowJobAlreadyExistsError
 
+    # It logs the service's words, which `refusals` says.
+    logging.getLogger("apache_beam.runners.dataflow").setLevel(logging.CRITICAL + 1)
     options = beam_options(settings, mapping=mapping)
     with refusals():
         try:

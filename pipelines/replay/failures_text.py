@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import click
 from rich.console import Console
 from rich.text import Text
 
 from extractors import Extractors, load_extractors
+from pipelines.address import Folder
 from pipelines.decode import decode
 from pipelines.render import grid
 from pipelines.replay.groups import Group, grouped
@@ -26,7 +26,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NO_LIMIT = 1 << 62
 
 
-def print_failures(console: Console, home: Path, package: str, selection: Selection) -> None:
+def print_failures(console: Console, home: Folder, package: str, selection: Selection) -> None:
     """One line for each group, and the message below it."""
     groups = grouped(open_messages(Store(home), FAILURES, selection))
     if not groups:
@@ -57,7 +57,7 @@ def print_failures(console: Console, home: Path, package: str, selection: Select
 
 
 def print_group(
-    console: Console, home: Path, package: str, selection: Selection, payload: bool
+    console: Console, home: Folder, package: str, selection: Selection, payload: bool
 ) -> None:
     """All that is known of one group; its first message's payload only if asked for.
 
@@ -104,7 +104,7 @@ def print_group(
         _print_payload(console, group.example.message)
 
 
-def print_parked(console: Console, home: Path) -> None:
+def print_parked(console: Console, home: Folder) -> None:
     """Each parked model id, with the shape of an example: keys and types, no values."""
     found = parked_models(open_messages(Store(home), PARKED, EVERYTHING))
     if not found:
