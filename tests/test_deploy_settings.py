@@ -12,21 +12,27 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import apache_beam as beam
 import click
 import grpc
 import pytest
 from apache_beam.internal.gcp import auth
+from apache_beam.options.pipeline_options import GoogleCloudOptions
+from apache_beam.options.pipeline_options_validator import PipelineOptionsValidator
+from apache_beam.runners.dataflow.dataflow_runner import DataflowRunner
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from rich.console import Console
 from secret_manager import secret_manager
 from support import environment
 
 from pipelines.cli import _main
 from pipelines.config.options import CONFIG_PARAMETERS
-from pipelines.deploy.build import build
+from pipelines.deploy.build import beam_options, build
 from pipelines.deploy.checks import arize_secrets, check
 from pipelines.deploy.plan import plan_of, print_plan
 from pipelines.deploy.reach import check_secrets
-from pipelines.deploy.record import Record, record_of
+from pipelines.deploy.record import KEY, Record, read_staged, record_of, recorded
 from pipelines.deploy.service import Job
 from pipelines.deploy.settings import PARAMETERS, Settings
 from pipelines.options import RUN_SETTINGS, run_defaults, run_options
@@ -56,6 +62,24 @@ def command(*more: str, **changed: str) -> list[str]:
     given = {**WORKING, **changed}
     own = [f"--{name}={value}" for name, value in given.items() if value]
     return ["deploy", "dataflow", *own, "--no_arize", *more]
+
+
+JOB = Job("id-1", "weighbridge-prod", "RUNNING", datetime(2026, 1, 2, tzinfo=UTC))
+BEFORE = Record({"a": "1", "b": "2"}, {"m prediction": "x"}, frozenset({"Read", "Old/Do"}))
+AFTER = Record({"b": "3", "c": "4"}, {"m prediction": "x"}, frozenset({"Read", "New/Do"}))
+JSON = st.none() | st.booleans() | st.integers() | st.text()
+
+
+def nested(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    return st.lists(inner) | st.dictionaries(st.text() | st.sampled_from(["Read", "Old/Do"]), inner)
+
+
+def _settings() -> Settings:
+    parsed = click.Command("dataflow", params=PARAMETERS, context_settings=RUN_SETTINGS)
+    return Settings.of(parsed.make_context("deploy dataflow", command()[2:]).params, (), "prod")
+
+
+SETTINGS = _settings()
 
 
 @pytest.mark.parametrize(
@@ -219,9 +243,61 @@ def test_nobody_is_logged_in(
         assert "no Google Cloud credentials: log in with `gcloud auth application-def" in out + err
 
 
-JOB = Job("id-1", "weighbridge-prod", "RUNNING", datetime(2026, 1, 2, tzinfo=UTC))
-BEFORE = Record({"a": "1", "b": "2"}, {"m prediction": "x"}, frozenset({"Read", "Old/Do"}))
-AFTER = Record({"b": "3", "c": "4"}, {"m prediction": "x"}, frozenset({"Read", "New/Do"}))
+PLACES = st.from_regex(r"gs://[a-z0-9._-]{1,6}(/.{0,6})?", fullmatch=True)
+NAMES = st.from_regex(r"[a-zA-Z0-9:.-]{1,9}", fullmatch=True)
+
+
+@settings(max_examples=300)
+@given(
+    st.tuples(st.sampled_from(["staging_location", "temp_location"]), PLACES | st.text())
+    | st.tuples(st.sampled_from(["job_name", "project"]), NAMES | st.text())
+)
+def test_beam_takes_all_names_and_places_that_we_take(given: tuple[str, str]) -> None:
+    """Where it likes neither place, it would make a bucket of its own."""
+    settings = replace(SETTINGS, **{given[0]: given[1]})
+    try:
+        check(settings)
+    except ConfigurationError:
+        return
+    options = beam_options(settings)
+    validator = PipelineOptionsValidator(options, DataflowRunner())
+    cloud = options.view_as(GoogleCloudOptions)
+    assert validator.validate_cloud_options(cloud) == []
+    for field in ("staging_location", "temp_location"):
+        assert validator.validate_gcs_path(cloud, field) == []
+
+
+@given(st.binary() | st.recursive(JSON, nested).map(json.dumps).map(str.encode))
+def test_a_mapping_of_anything_is_a_mapping_or_refused(data: bytes) -> None:
+    Path("mapping.json").write_bytes(data)
+    settings = replace(SETTINGS, transform_name_mapping="mapping.json")
+    try:
+        plan = plan_of(settings, AFTER, JOB, None)
+    except ConfigurationError as error:
+        assert "transform_name_mapping" in str(error)
+    else:
+        assert all(new in AFTER.steps or not new for new in plan.mapping.values())
+
+
+@given(st.dictionaries(st.text(), st.text()), st.dictionaries(st.text(), st.text()))
+def test_a_graph_tells_what_was_noted_in_it(
+    options: dict[str, str], models: dict[str, str]
+) -> None:
+    pipeline = beam.Pipeline(display_data={KEY: Record(options, models).to_json()})
+    found = recorded(pipeline.to_runner_api())
+    assert found is not None
+    assert (found.options, found.models) == (options, models)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"options": 1, "models": {}}'])
+def test_a_graph_of_another_version_says_nothing(text: str, tmp_path: Path) -> None:
+    graph = beam.Pipeline(display_data={KEY: text}).to_runner_api()
+    assert recorded(graph) is None
+    path = tmp_path / "pipeline.pb"
+    for data in (graph.SerializeToString(), b"no graph"):
+        path.write_bytes(data)
+        assert read_staged(str(path)) is None
+    assert read_staged(str(tmp_path / "gone.pb")) is None
 
 
 @pytest.mark.parametrize(
@@ -258,11 +334,3 @@ def test_a_mapping_is_for_updates(folder: Path) -> None:
     settings = replace(SETTINGS, transform_name_mapping="mapping.json")
     with pytest.raises(ConfigurationError, match="is for updates, and no job weighbridge-prod run"):
         plan_of(settings, AFTER, None, None)
-
-
-def _settings() -> Settings:
-    parsed = click.Command("dataflow", params=PARAMETERS, context_settings=RUN_SETTINGS)
-    return Settings.of(parsed.make_context("deploy dataflow", command()[2:]).params, (), "prod")
-
-
-SETTINGS = _settings()

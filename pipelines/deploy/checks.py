@@ -17,7 +17,8 @@ from schemas import ConfigurationError
 _PROJECT = re.compile(r"([a-z][a-z0-9.-]*:)?[a-z][a-z0-9-]{4,28}[a-z0-9]")
 _REGION = re.compile(r"[a-z]+-[a-z]+[0-9]+")
 _JOB_NAME = re.compile(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?")
-_BUCKET = re.compile(r"gs://[a-z0-9][a-z0-9._-]+[a-z0-9](/[^?#*\[\]\s]*)?")
+# As strict as Beam: where it likes none of them it makes a bucket of its own.
+_BUCKET = re.compile(r"gs://[a-z0-9][a-z0-9._-]+[a-z0-9]/[^?#*\[\]\s]*")
 _IMAGE = re.compile(r"[a-z0-9][\w.:-]*/[\w./-]+(:[\w.-]+)?(@sha256:[0-9a-f]{64})?")
 _ACCOUNT = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s]+")
 _SUBNETWORK = re.compile(

@@ -118,7 +118,7 @@ def _mapping(path: str) -> dict[str, str]:
         found = json.loads(Path(path).read_text())
     except OSError as error:
         raise ConfigurationError(f"--transform_name_mapping {path}: {error.strerror}") from None
-    except ValueError:
+    except (RecursionError, ValueError):
         found = None
     if not isinstance(found, dict) or not all(isinstance(name, str) for name in found.values()):
         raise ConfigurationError(

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from apache_beam.portability.api import beam_runner_api_pb2
+from google.protobuf.message import DecodeError
 
 from extractors import Extractors
 from pipelines.address import folder_of
@@ -69,10 +70,13 @@ def recorded(graph: beam_runner_api_pb2.Pipeline) -> Record | None:
         if step.unique_name and not step.subtransforms and step.spec.urn
     )
     for item in graph.display_data:
-        payload = beam_runner_api_pb2.LabelledPayload.FromString(item.payload)
-        if payload.key == KEY:
-            found = json.loads(payload.string_value)
-            return Record(found["options"], found["models"], steps)
+        try:
+            payload = beam_runner_api_pb2.LabelledPayload.FromString(item.payload)
+            if payload.key == KEY:
+                found = json.loads(payload.string_value)
+                return Record(dict(found["options"]), dict(found["models"]), steps)
+        except (DecodeError, KeyError, TypeError, ValueError):  # of another version, or nobody's
+            continue
     return None
 
 
@@ -81,9 +85,9 @@ def read_staged(url: str) -> Record | None:
     folder, _, name = url.rpartition("/")
     try:
         data = Store(folder_of(folder)).read(name)
-    except (OSError, ValueError):
+        return recorded(beam_runner_api_pb2.Pipeline.FromString(data))
+    except (DecodeError, OSError, ValueError):
         return None
-    return recorded(beam_runner_api_pb2.Pipeline.FromString(data))
 
 
 def _text(value: Any) -> str:
