@@ -208,7 +208,7 @@ def _check_catalog(parameters: Mapping[str, Any]) -> None:
     pairs = dict(_pair(text) for text in parameters["catalog_property"])
     if uri and not _SCHEME.match(uri):
         raise click.UsageError("--catalog_uri is not of the form https://HOST/… or postgresql://…")
-    if _PASSWORD.match(uri):
+    if _PASSWORD.match(uri) or _PASSWORD.match(pairs.get("uri", "")):
         raise click.UsageError(
             "--catalog_uri: leave the password out, as command lines are seen by others; set "
             "PGPASSWORD in the environment, or write ~/.pgpass"

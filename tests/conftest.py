@@ -6,9 +6,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
+from deployed import Cloud, cloud_of
 from google_emulators import GoogleEmulators, NotInstalled, google_emulators
 from hypothesis import settings
 
@@ -82,3 +84,16 @@ def google(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GoogleEmulators
             yield running
     except NotInstalled as missing:
         pytest.skip(str(missing))
+
+
+@pytest.fixture
+def cloud(
+    google: GoogleEmulators,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> Iterator[Cloud]:
+    """A fake Dataflow with what is around it, and a folder with settings for it."""
+    monkeypatch.chdir(tmp_path)
+    with cloud_of(google, capsys) as found:
+        yield found

@@ -126,6 +126,7 @@ SETTINGS = _settings()
         ({}, ["--runner=DirectRunner"], "--runner: this command is for Dataflow; other runners"),
         ({}, ["--machine_type=n1"], "--machine_type: write --worker_machine_type"),
         ({}, ["--template_location=gs://b/t"], "a flex template is made of the image"),
+        ({}, ["--s3_secret_access_key=sesame"], "--s3_secret_access_key: options of a job"),
         ({}, ["--disk_size_gb=many"], "argument --disk_size_gb: invalid int value"),
         ({}, ["--experiments=disable_runner_v2"], "Disabling Dataflow Portable Runner no longer"),
         ({}, ["--worker_region=a", "--worker_zone=b"], "worker_zone are mutually exclusive"),
@@ -145,6 +146,7 @@ def test_what_cannot_work_is_said_in_one_message(
     assert (status, out) == (2, "")
     assert said in " ".join(err.split())
     assert "Traceback" not in err
+    assert "sesame" not in err
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,8 @@ REPLACES = {
     "input_files": ("input_subscription", "streaming"),
     "input_subscription": ("input_files", "follow"),
     "no_arize": ("arize_url",),
+    "sdk_container_image": ("setup_file",),
+    "setup_file": ("sdk_container_image",),
     "tables": ("dataset", "staging", "catalog_uri", "warehouse", "catalog_property"),
 }
 """Options that contradict one, by that one: given as a flag, it is not held up by the file's."""

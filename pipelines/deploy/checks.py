@@ -28,6 +28,7 @@ _SUBNETWORK = re.compile(
 _LABEL = re.compile(r"[a-z][a-z0-9_-]{0,62}=[a-z0-9_-]{0,63}")
 _MAX_LABELS = 64
 _NOT_ON_WORKERS = re.compile("PGPASSWORD|PYICEBERG_CATALOG__WEIGHBRIDGE__.*")
+_PRIVATE = re.compile("secret|password|token|access_key|connection_string")
 _RESERVED = {
     "runner": "this command is for Dataflow; other runners are named to `weighbridge run`",
     "streaming": "such a job always is",
@@ -112,6 +113,11 @@ def _check_beam(words: Iterable[str]) -> None:
         name = word.removeprefix("--").partition("=")[0]
         if word.startswith("--") and name in _RESERVED:
             raise ConfigurationError(f"--{name}: {_RESERVED[name]}")
+        if word.startswith("--") and _PRIVATE.search(name):
+            raise ConfigurationError(
+                f"--{name}: options of a job are seen by all who may look at it; let the account "
+                "of the workers do what this is for, or the image"
+            )
 
 
 def check_names(settings: Settings) -> None:
