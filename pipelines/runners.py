@@ -11,12 +11,19 @@ from apache_beam.options.pipeline_options import (
     FlinkRunnerOptions,
     PipelineOptions,
     PortableOptions,
+    SetupOptions,
     StandardOptions,
+    WorkerOptions,
 )
 
 from pipelines.options import RunOptions
 from schemas import ConfigurationError
 
+NO_CODE = (
+    "workers would have neither Weighbridge nor extractors: name an --sdk_container_image that has "
+    "them, or for trying out --setup_file=./setup.py"
+)
+"""Dataflow takes such a job, and its workers find out."""
 _HERE = {
     "BundleBasedDirectRunner",
     "DirectRunner",
@@ -43,7 +50,8 @@ def check_reachable(options: RunOptions) -> None:
     """See that workers of other machines reach all that they need.
 
     Raises:
-        ConfigurationError: something is on this machine only, with the remedy.
+        ConfigurationError: something is on this machine only, or workers of Dataflow would have no
+            code, with the remedy.
     """
     given = PipelineOptions(list(options.beam_args))
     runner = str(given.view_as(StandardOptions).runner or "DirectRunner").rpartition(".")[2]
@@ -56,6 +64,14 @@ def check_reachable(options: RunOptions) -> None:
             "such as gs://my-bucket/weighbridge, and a --catalog_uri of a catalog with a "
             "--warehouse that they reach, or --tables bigquery"
         )
+    if runner == "DataflowRunner" and not _has_code(given):
+        raise ConfigurationError(NO_CODE)
+
+
+def _has_code(given: PipelineOptions) -> bool:
+    worker, setup = given.view_as(WorkerOptions), given.view_as(SetupOptions)
+    image = worker.sdk_container_image or worker.worker_harness_container_image
+    return bool(image or setup.setup_file or setup.extra_packages)
 
 
 def _is_here(runner: str, given: PipelineOptions) -> bool:

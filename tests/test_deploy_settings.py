@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import sys
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -35,6 +37,7 @@ from pipelines.deploy.reach import check_secrets
 from pipelines.deploy.record import KEY, Record, read_staged, record_of, recorded
 from pipelines.deploy.service import Job
 from pipelines.deploy.settings import PARAMETERS, Settings
+from pipelines.deploy.talk import Talk
 from pipelines.options import RUN_SETTINGS, run_defaults, run_options
 from schemas import ConfigurationError
 
@@ -329,6 +332,24 @@ def test_a_plan_shows_what_differs(
                           "  models: as before"]  # fmt: skip
     assert lines[6] == "  steps: 2"
     assert [line[: len(step)] for line, step in zip(lines[7:], steps, strict=True)] == steps
+
+
+@pytest.mark.parametrize(("answer", "goes_on"), [("y\n", True), ("n\n", False)])
+def test_it_asks_before_a_running_job_is_touched(
+    answer: str, goes_on: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ours, theirs = os.openpty()
+    with os.fdopen(theirs) as terminal, os.fdopen(ours, "w") as keyboard:
+        monkeypatch.setattr(sys, "stdin", terminal)
+        keyboard.write(answer)
+        keyboard.flush()
+        talk = Talk(Console(), SETTINGS)
+        if goes_on:
+            talk.confirm("drain job id-1?")
+        else:
+            with pytest.raises(click.Abort):
+                talk.confirm("drain job id-1?")
+    assert "drain job id-1? [y/N]" in capsys.readouterr().out
 
 
 def test_a_mapping_is_for_updates(folder: Path) -> None:

@@ -83,7 +83,7 @@ def test_a_place_names_a_catalog_and_its_properties() -> None:
 @pytest.mark.parametrize(
     "runner",
     [
-        ["--runner", "DataflowRunner"],
+        ["--runner", "DataflowRunner", "--sdk_container_image", "eu.example/worker:1"],
         ["--runner", "FlinkRunner", "--flink_master", "flink.example.com:8081"],
         ["--runner", "PortableRunner", "--job_endpoint", "jobs.example.com:8099"],
     ],
@@ -96,6 +96,12 @@ def test_what_others_do_not_reach_is_refused(
         check_reachable(options)
         return
     with pytest.raises(ConfigurationError, match=f"do not reach {local}; name a --home"):
+        check_reachable(options)
+
+
+def test_workers_of_dataflow_need_code() -> None:
+    options = parse_run([*RUN, *BUCKET_HOME, *REST, "--runner", "DataflowRunner"])
+    with pytest.raises(ConfigurationError, match="neither Weighbridge nor extractors: name an --"):
         check_reachable(options)
 
 

@@ -41,13 +41,13 @@ def _dataflow(
         raise click.UsageError("--dry_run and --replay_parked are for a launch; drop them")
     if replay_parked and not wait:
         raise click.UsageError("--replay_parked waits until the job runs; drop --wait 0s")
-    words = click.get_current_context().args
-    check_beam_args(words, PARAMETERS, "deploy dataflow")
-    settings = Settings.of(parameters, words, environment().name)
     with quiet_imports():
         from pipelines.deploy.end import end
         from pipelines.deploy.launch import Wanted, launch
         from pipelines.deploy.talk import Talk
+    words = click.get_current_context().args
+    check_beam_args(words, PARAMETERS, "deploy dataflow")
+    settings = Settings.of(parameters, words, environment().name)
     talk = Talk(errors if dry_run else console, settings, yes, wait)
     if drain or cancel:
         end(talk, drain)

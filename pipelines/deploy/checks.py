@@ -10,6 +10,7 @@ from pathlib import Path
 from extractors import Extractors
 from pipelines.deploy.settings import Settings
 from pipelines.options import RunOptions
+from pipelines.runners import NO_CODE
 from pipelines.secrets import Secret
 from pipelines.spaces import DEFAULT_SPACE, space_named
 from schemas import ConfigurationError
@@ -163,10 +164,7 @@ def _check_buckets(settings: Settings) -> None:
 def _check_code(settings: Settings) -> None:
     image, setup = settings.sdk_container_image, settings.setup_file
     if not image and not setup:
-        raise ConfigurationError(
-            "workers would have neither Weighbridge nor extractors: name an --sdk_container_image "
-            "that has them, or for trying out --setup_file=./setup.py"
-        )
+        raise ConfigurationError(NO_CODE)
     if image and setup:
         raise ConfigurationError(
             "--sdk_container_image and --setup_file: name one of them; what an image lacks is "

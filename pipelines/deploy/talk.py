@@ -12,6 +12,7 @@ from rich.console import Console
 from pipelines.deploy.service import ENDED, Jobs
 from pipelines.deploy.settings import Settings
 from pipelines.display import Display
+from schemas import ConfigurationError
 
 
 @dataclass
@@ -39,12 +40,12 @@ class Talk(Display):
 
         Raises:
             click.Abort: the answer is no.
-            click.UsageError: nobody can be asked.
+            ConfigurationError: nobody can be asked.
         """
         if self.yes:
             return
         if not sys.stdin.isatty():
-            raise click.UsageError(f"{question} Give --yes where nobody can be asked")
+            raise ConfigurationError(f"{question} Give --yes where nobody can be asked")
         click.confirm(question, abort=True)
 
     def await_state(self, jobs: Jobs, job_id: str, wanted: Collection[str]) -> None:
