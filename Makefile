@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 JOBS ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-all chaos fuzz bench bench-push bench-capture bench-commits soak golden lint format types build clean
+.PHONY: help install run test test-all chaos fuzz bench bench-push bench-capture bench-commits flink soak golden lint format types build clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 15
@@ -46,6 +46,9 @@ bench-capture: install ## what capture costs a service; some 25 minutes, ARGS=--
 
 bench-commits: install ## commits of Iceberg tables beside plain files and PyIceberg's append; some 5 minutes
 	$(BIN)/python -m benchmarks.commits $(ARGS)
+
+flink: install ## a Flink cluster with two task managers to run the pipeline on, until Ctrl-C
+	$(BIN)/python -m deploy.flink $(ARGS)
 
 soak: install ## the highest rate of one process, held for 10 minutes, and its memory
 	$(BIN)/python -m benchmarks.soak $(ARGS)
