@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 JOBS ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-all chaos fuzz bench bench-push bench-capture bench-commits bench-scaling soak golden lint format types build clean
+.PHONY: help install run test test-all chaos fuzz bench bench-push bench-capture bench-commits bench-scaling flink soak golden lint format types build clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 15
@@ -49,6 +49,9 @@ bench-commits: install ## commits of Iceberg tables beside plain files and PyIce
 
 bench-scaling: install ## how the cost of an envelope grows, and what traffic takes; some 5 minutes, ARGS=--quick
 	$(BIN)/python -m benchmarks.scaling $(ARGS)
+
+flink: install ## a Flink cluster with two task managers to run the pipeline on, until Ctrl-C
+	$(BIN)/python -m deploy.flink $(ARGS)
 
 soak: install ## the highest rate of one process, held for 10 minutes, and its memory
 	$(BIN)/python -m benchmarks.soak $(ARGS)

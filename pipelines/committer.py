@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import apache_beam as beam
-from apache_beam.transforms.util import ReshufflePerKey
 
 from pipelines.destination import Destination
 from pipelines.files import FileRef
 from pipelines.metrics import counter
 from pipelines.outbox import Commit, Outbox
+from pipelines.stable import Stabilize
 from pipelines.tables import is_of_model, metrics_of
 
 CommitList = Callable[[Destination, str, list[FileRef], Outbox], Commit | None]
@@ -57,7 +57,7 @@ class CommitFiles(beam.PTransform[Any, Any]):
             | "GroupFiles" >> beam.GroupByKey()
             | "SortFiles" >> beam.MapTuple(_sorted).with_output_types(tuple[str, list[str]])
             # Keyed: `beam.Reshuffle()` could run two commits of one table at once.
-            | "StableCommit" >> ReshufflePerKey()
+            | "StableCommit" >> Stabilize()
             | "Commit" >> beam.ParDo(self._fn)
         )
 

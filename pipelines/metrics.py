@@ -27,11 +27,15 @@ def counter(table: str, name: str) -> Any:
 
 
 def counts(result: Any) -> Counts:
-    """What a finished run counted."""
+    """What a finished run counted.
+
+    Some runners tell only what was attempted, which counts a bundle again that was repeated.
+    """
     found: Counts = {}
     for item in result.metrics().query()["counters"]:
-        name = item.key.metric
-        found.setdefault(name.namespace, {})[name.name] = item.result
+        name, count = item.key.metric, item.committed
+        names = found.setdefault(name.namespace, {})
+        names[name.name] = names.get(name.name, 0) + (item.attempted if count is None else count)
     return found
 
 

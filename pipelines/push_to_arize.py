@@ -7,11 +7,11 @@ from typing import Any
 
 import apache_beam as beam
 from apache_beam.transforms.periodicsequence import ImpulseSeqGenDoFn
-from apache_beam.transforms.util import ReshufflePerKey
 from apache_beam.utils.timestamp import MAX_TIMESTAMP, Timestamp
 
 from pipelines.metrics import UNKNOWN, counter
 from pipelines.push import Push
+from pipelines.stable import Stabilize
 from pipelines.windows import every
 
 
@@ -62,7 +62,7 @@ class PushToArize(beam.PTransform[Any, Any]):
                 | "KeyGathered" >> beam.Map(_keyed)
             )
         # One key: in an outage many pushes would queue up behind the lock, each with a worker.
-        return due | "StablePush" >> ReshufflePerKey() | "Push" >> beam.ParDo(_PushFn(self._push))
+        return due | "StablePush" >> Stabilize() | "Push" >> beam.ParDo(_PushFn(self._push))
 
 
 class _PushFn(beam.DoFn):

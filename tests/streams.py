@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
 import apache_beam as beam
+from apache_beam.coders import VarIntCoder
 from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
 from apache_beam.testing.test_stream import TestStream
 from apache_beam.transforms.window import TimestampedValue
@@ -28,15 +29,41 @@ def published(*messages: Message) -> list[TimestampedValue]:
     return [TimestampedValue(m, Timestamp(micros=m.publish_time)) for m in messages]
 
 
-class Subscription:
-    """What a subscription delivers, and how time goes by, on the runner's own clocks."""
+class Messages(beam.PTransform[Any, Any]):
+    """What a `TestStream` of their numbers delivers. A runner in Java reads no tuples of Python."""
 
-    def __init__(self) -> None:
-        self.stream = TestStream().advance_watermark_to(START.timestamp())
+    def __init__(self, subscription: Subscription) -> None:
+        super().__init__()
+        self._stream = subscription.stream
+        self._messages = subscription.messages
+
+    def expand(self, pipeline: Any) -> Any:
+        return pipeline | "Deliver" >> self._stream | "Find" >> beam.Map(_nth, self._messages)
+
+
+def _nth(number: int, messages: list[Message]) -> Message:
+    return messages[number]
+
+
+class Subscription:
+    """What a subscription delivers, and how time goes by, on the runner's own clocks.
+
+    Args:
+        ticks: whether the runner's clock of processing time can be set; Flink's cannot.
+    """
+
+    def __init__(self, ticks: bool = True) -> None:
+        self.messages: list[Message] = []
+        self.stream = TestStream(VarIntCoder()).with_output_types(int)
+        self.stream.advance_watermark_to(START.timestamp())
+        self._ticks = ticks
 
     def deliver(self, *messages: Message) -> Subscription:
         """Messages that come in one bundle."""
-        self.stream.add_elements(published(*messages))
+        numbers = range(len(self.messages), len(self.messages) + len(messages))
+        moments = [one.timestamp for one in published(*messages)]
+        self.stream.add_elements(map(TimestampedValue, numbers, moments))
+        self.messages += messages
         return self
 
     def each(self, messages: Iterable[Message]) -> Subscription:
@@ -49,10 +76,17 @@ class Subscription:
         """Let time go by, and everything published before `past` be known to have come."""
         if past is not None:
             self.stream.advance_watermark_to(past.timestamp())
-        self.stream.advance_processing_time(seconds)
+        if self._ticks:
+            self.stream.advance_processing_time(seconds)
         return self
 
-    def follow(self, home: Home, *more: str, damage: Callable[[Any], object] = str) -> Counts:
+    def follow(
+        self,
+        home: Home,
+        *more: str,
+        damage: Callable[[Any], object] = str,
+        engine: Sequence[str] = ("--runner=BundleBasedDirectRunner",),
+    ) -> Counts:
         """Run the graph until the subscription is drained, after some `damage` to the tables."""
         options = options_of(home, *(more or ("--no_arize",)))
         extractors = load_extractors(home.package)
@@ -62,10 +96,10 @@ class Subscription:
         self.wait().stream.advance_watermark_to_infinity()
         for _ in range(3):  # on a busy machine a step may come after the clock's next leap
             self.wait()
-        beam_options = PipelineOptions([])
+        beam_options = PipelineOptions(list(engine))
         beam_options.view_as(StandardOptions).streaming = True
-        pipeline = beam.Pipeline(runner="BundleBasedDirectRunner", options=beam_options)
-        build_stream(pipeline | "Messages" >> self.stream, extractors, options)
+        pipeline = beam.Pipeline(options=beam_options)
+        build_stream(pipeline | "Messages" >> Messages(self), extractors, options)
         result = pipeline.run()
         result.wait_until_finish()
         return counts(result)

@@ -16,7 +16,7 @@ from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
 from apache_beam.transforms.window import GlobalWindows
 from apache_beam.utils.timestamp import Timestamp
 from conftest import Emulator, eventually
-from streams import INTERVAL, START, Subscription, ids, minute, one, options_of, published
+from streams import INTERVAL, START, Messages, Subscription, ids, minute, one, options_of, published
 from support import Home, environment, heartbeat, micros, plain, scored
 
 from extractors import load_extractors
@@ -337,5 +337,5 @@ def drain(home: Home, subscription: Subscription) -> None:
     beam_options = PipelineOptions([])
     beam_options.view_as(StandardOptions).streaming = True
     pipeline = beam.Pipeline(runner="BundleBasedDirectRunner", options=beam_options)
-    build_stream(pipeline | "Messages" >> stream, extractors, options)
+    build_stream(pipeline | "Messages" >> Messages(subscription), extractors, options)
     pipeline.run().wait_until_finish()

@@ -1,0 +1,1 @@
+"""A Flink cluster on this machine, to run the pipeline on."""
