@@ -26,6 +26,7 @@ from pipelines.main import run
 from pipelines.outbox import Outbox
 from pipelines.push_to_arize import PushToArize
 from pipelines.receiver import ArizeReceiver, Fault
+from pipelines.shuffle import WriteRows
 from pipelines.stream import ReadSubscription, build_stream
 from pipelines.tables import Tables
 from pipelines.unwritten import commit_or_keep
@@ -126,6 +127,27 @@ def test_nothing_is_lost_or_doubled_by_a_second_stream(
 ) -> None:
     subscription.deliver(one(1), one(2)).follow(home)
     Subscription().deliver(one(2), one(3)).follow(home)
+    assert home.row_ids("scores") == ids([1, 2, 3])
+
+
+class RepeatedRows(WriteRows):
+    """Gets and gives each element twice, as Dataflow may that delivers at least once."""
+
+    def expand(self, rows: Any) -> Any:
+        before = rows | "Before" >> beam.FlatMap(twice).with_output_types(rows.element_type)
+        after = super().expand(before)
+        return after | "After" >> beam.FlatMap(twice).with_output_types(after.element_type)
+
+
+def twice(element: Any) -> list[Any]:
+    return [element, element]
+
+
+def test_elements_that_are_repeated_between_two_steps(
+    home: Home, subscription: Subscription, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream, "WriteRows", RepeatedRows)
+    subscription.deliver(one(1), one(2)).wait(past=minute(2)).deliver(one(1), one(3)).follow(home)
     assert home.row_ids("scores") == ids([1, 2, 3])
 
 
