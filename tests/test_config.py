@@ -97,6 +97,8 @@ def test_the_environment_holds_spaces_and_models() -> None:
     [
         ("x = 1\ny = 2 3", "weighbridge.toml is no TOML: .*line 2"),
         ("wokers = 1", r"weighbridge.toml: wokers is no option or section; did you mean workers\?"),
+        ("cancel = true", "weighbridge.toml: cancel is no option or section"),
+        ("[env.prod]\nyes = true", r"weighbridge.toml \[env.prod\]: yes is no option or section"),
         ("workers = 'two'", "weighbridge.toml: workers takes a whole number, and not text"),
         ("workers = true", "workers takes a whole number, and not true or false"),
         ("workers = 0", "weighbridge.toml: workers: 0 is not in the range"),

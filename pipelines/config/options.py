@@ -23,6 +23,8 @@ REPLACES = {
     "tables": ("dataset", "staging", "catalog_uri", "warehouse", "catalog_property"),
 }
 """Options that contradict one, by that one: given as a flag, it is not held up by the file's."""
+GIVEN_BY_HAND = ("cancel", "drain", "update", "yes")
+"""Options that would do harm if a file gave them each time."""
 
 CONFIG = click.Option(
     ["--config"],
@@ -134,6 +136,6 @@ def _all_options() -> dict[str, list[click.Option]]:
         command = commands.pop()
         commands += _below(command)
         for option in _options(command):
-            if option.expose_value:
+            if option.expose_value and option.name not in GIVEN_BY_HAND:
                 found.setdefault(str(option.name), []).append(option)
     return found
