@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
@@ -142,13 +145,14 @@ def _follow(extractors: Extractors, options: RunOptions, display: Display) -> Re
 def _run_elsewhere(
     given: Input, extractors: Extractors, options: RunOptions, display: Display
 ) -> Report:
+    options = _anywhere(options)
     push = _prepare(extractors, options, display)
     earlier = _deliver(push, wait=False)
     beam_options = PipelineOptions(list(options.beam_args))
     # Named, as DirectRunner would first look for other runners.
     runner = FnApiRunner() if names_direct_runner(beam_options) else None
     pipeline = beam.Pipeline(runner=runner, options=beam_options)
-    build(pipeline, [file.path for file in given.files], extractors, options)
+    build(pipeline, [os.path.abspath(file.path) for file in given.files], extractors, options)
     result = pipeline.run()
     result.wait_until_finish()
     given.done(given.files)
@@ -156,6 +160,7 @@ def _run_elsewhere(
 
 
 def _stream(extractors: Extractors, options: RunOptions, display: Display) -> Report:
+    options = _anywhere(options)
     read = ReadSubscription(options.input_subscription)
     push = _prepare(extractors, options, display)
     _deliver(push, wait=False)
@@ -175,6 +180,12 @@ def _stream(extractors: Extractors, options: RunOptions, display: Display) -> Re
     pipeline.run().wait_until_finish()
     # Not its counters: the DirectRunner counts the first bundle of each step only.
     return _report(extractors, {}, 0, push)
+
+
+def _anywhere(options: RunOptions) -> RunOptions:
+    """The options, with a home that is the same for workers that were started in another folder."""
+    home = options.home
+    return replace(options, home=home.resolve()) if isinstance(home, Path) else options
 
 
 def _check_access(extractors: Extractors, options: RunOptions) -> None:

@@ -92,12 +92,16 @@ ENGINES = [
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_a_run_leaves_the_same_on_every_runner(tmp_path: Path, engine: Engine) -> None:
-    here, there = Home(tmp_path / "here"), Home(tmp_path / "there")
+def test_a_run_leaves_the_same_on_every_runner(
+    tmp_path: Path, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # By a path that workers who were started before, in another folder, would not find.
+    here, there = Home(tmp_path / "here"), Home(Path("there"))
     keys = environment(ARIZE_API_KEY="key", ARIZE_SPACE_ID="space")
     with keys, ArizeReceiver("key", "space") as mine, ArizeReceiver("key", "space") as theirs:
         try:
             with engine(tmp_path / "engine") as arguments:
+                monkeypatch.chdir(tmp_path)
                 put_golden_input(here)
                 put_golden_input(there)
                 wanted = run(here.arguments("--arize_url", mine.url))

@@ -37,6 +37,7 @@ def main(
     """Start Flink and Beam's job server, until Ctrl-C."""
     ports = Ports(rest_port, job_port)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have it ignored
     try:
         with flink_cluster(FOLDER, ports, task_managers, python_path) as cluster:
             click.echo(f"Flink {FLINK} with {task_managers} task managers: {cluster.rest}")

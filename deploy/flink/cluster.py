@@ -82,7 +82,7 @@ def flink_cluster(
         NotAvailable: something that it needs is missing.
         RuntimeError: a process of it has ended, or does not answer.
     """
-    jars, server = flink_jars(), job_server_jar()
+    server, jars = job_server_jar(), flink_jars()
     rest, jobs = (port or _free_port() for port in (ports.rest, ports.jobs))
     _write_settings(folder, rest, task_managers)
     arguments = (

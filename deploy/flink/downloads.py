@@ -133,7 +133,7 @@ def _is_wanted(name: str) -> bool:
 
 def main() -> None:
     """Get all of it, and say what is not to be had."""
-    for what, parts in {"on Flink": (flink_jars, job_server_jar), "on Prism": (prism,)}.items():
+    for what, parts in {"on Flink": (job_server_jar, flink_jars), "on Prism": (prism,)}.items():
         try:
             for get in parts:
                 get()
