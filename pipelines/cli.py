@@ -11,6 +11,7 @@ import click
 
 from pipelines.commands.actuals import actuals
 from pipelines.commands.arize import arize
+from pipelines.commands.check import check
 from pipelines.commands.compare import compare
 from pipelines.commands.config import config
 from pipelines.commands.demo import demo
@@ -23,6 +24,7 @@ from pipelines.commands.run import run
 from pipelines.commands.tables import tables
 from pipelines.commands.terminal import errors
 from pipelines.config.options import add_to
+from pipelines.logs import is_json
 from pipelines.options import normalized
 
 
@@ -35,8 +37,8 @@ def cli() -> None:
     """
 
 
-_COMMANDS = (run, failures, replay, compare, ledger, models, tables, arize, actuals, config)
-for _command in (*_COMMANDS, deploy):
+_STORED = (failures, replay, compare, ledger, check, models, tables, arize)
+for _command in (run, *_STORED, actuals, config, deploy):
     cli.add_command(_command)
 add_to(cli)
 cli.add_command(demo)  # takes nothing from a file: it must not write where traffic goes
@@ -61,7 +63,10 @@ def _main(argv: Sequence[str]) -> int:
         errors.print("Aborted. Run the same command again: it does what is still to be done.")
         return 130
     except click.ClickException as error:
-        error.show()
+        if is_json():
+            errors.print(f"Error: {error.format_message()}", markup=False, soft_wrap=True)
+        else:
+            error.show()
         return 2
     except Exception as error:
         return _failed(error)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import signal
 import threading
 import time
@@ -18,6 +17,7 @@ from pipelines.batches import cut
 from pipelines.display import Display, Status
 from pipelines.intake import Intake
 from pipelines.journal import Batch, Journal
+from pipelines.logs import log
 from pipelines.metrics import UNKNOWN, Counts, merge
 from pipelines.options import RunOptions
 from pipelines.pusher import Pusher
@@ -33,7 +33,6 @@ STATUS_SECONDS = 5.0
 RATE_SECONDS = 30.0
 PRUNE_SECONDS = 60.0
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
-_log = logging.getLogger("weighbridge")
 
 
 @contextmanager
@@ -146,7 +145,7 @@ class Follower:
             self._journal.failed(batch, wait)
             self._failing = len(self._journal.in_hand())
             names = ", ".join(file.path for file in batch.files)
-            _log.error("batch failed, again in %.0f s: %s\n%s", wait, names, _described(error))
+            log.error("batch failed, again in %.0f s: %s\n%s", wait, names, _described(error))
             return
         self._journal.done(batch)
         if self._failing:
@@ -238,7 +237,7 @@ def _present(batch: Batch) -> Sequence[Any]:
     present = [file for file in batch.files if Path(file.path).exists()]
     for file in batch.files:
         if file not in present:
-            _log.warning("%s is gone, and left out", file.path)
+            log.warning("%s is gone, and left out", file.path)
     return present
 
 

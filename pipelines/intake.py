@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from typing import Protocol
 
 from pipelines.journal import Journal
+from pipelines.logs import log
 from pipelines.room import want_of_room
 from schemas import ConfigurationError
 
@@ -15,7 +15,6 @@ FETCH_SECONDS = 1.0
 PAUSE_SECONDS = 1.0
 MAX_WAITING_BYTES = 4 << 30
 """Received and not yet run; more is left where it is."""
-_log = logging.getLogger("weighbridge")
 
 
 class Source(Protocol):
@@ -69,5 +68,5 @@ class Intake:
                 if not self._closed.is_set():
                     want = want_of_room(error)
                     why = f", as {want.what}" if want else f" with {type(error).__name__}"
-                    _log.warning("receiving failed%s; trying again", why)
+                    log.warning("receiving failed%s; trying again", why)
                     self._closed.wait(PAUSE_SECONDS)

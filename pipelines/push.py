@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections import defaultdict
@@ -25,14 +24,13 @@ from pipelines.deliveries import Deliveries, Withheld
 from pipelines.destination import Destination
 from pipelines.files import FileRef
 from pipelines.lateness import Lateness
+from pipelines.logs import about, log
 from pipelines.outbox import Outbox
 from pipelines.sender import ArizeSender
 from pipelines.tables import pushed_tables, table_of
 from pipelines.waiting import rows_of, waiting
 from pipelines.write import MAX_PUSHED_ROWS
 from schemas import ConfigurationError
-
-_log = logging.getLogger("weighbridge")
 
 
 @dataclass(frozen=True)
@@ -107,11 +105,12 @@ class Push:
         self._kept: dict[str, str] = {}
         batches: dict[str, list[_Batch]] = defaultdict(list)
         # Predictions first: an actual is joined to what was received before.
-        found = waiting(self._tables, self._outbox, only)
+        found = waiting(self._tables, self._outbox, only, forget=True)
         for table, entries in sorted(found.items(), key=self._is_of_actuals):
             extractor = self._by_table.get(table)
             if extractor is None:
-                _log.warning("%s: undelivered rows, and no extractor that pushes them", table)
+                text = "%s: undelivered rows, and no extractor that pushes them"
+                log.warning(text, table, extra=about(table))
                 continue
             files = [(entry, ref) for entry, refs in entries.items() for ref in refs]
             batches[extractor.settings.arize_space] += _batches(table, files)
@@ -136,7 +135,7 @@ class Push:
                 pool = pools.enter_context(ThreadPoolExecutor(most))
                 running += [pool.submit(attempt, batch) for batch in parts]
         for table, reason in sorted(self._kept.items()):
-            _log.warning("%s stays in the outbox: %s", table, reason)
+            log.warning("%s stays in the outbox: %s", table, reason, extra=about(table))
         self._deliveries.write()
         for each in running:
             each.result()

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 
+from pipelines.logs import log
 from pipelines.metrics import UNKNOWN, Counts, merge
 from pipelines.push import Push
 
 PAUSE_SECONDS = 15.0
 """After a delivery that left all it found. A space that is down is asked when its breaker says."""
 FINISH_SECONDS = 60.0
-_log = logging.getLogger("weighbridge")
 
 
 class Pusher:
@@ -68,7 +67,7 @@ class Pusher:
             pushed = self._push.deliver(wait=False)
             self.undelivered = self._push.pending_rows()
         except Exception as error:  # the outbox keeps everything
-            _log.warning("pushing failed with %s; trying again", type(error).__name__)
+            log.warning("pushing failed with %s; trying again", type(error).__name__)
             return False
         found = {table: {"rows_pushed": rows} for table, rows in pushed.items()}
         found[UNKNOWN] = {"pushes_denied": int(self._push.denied)}

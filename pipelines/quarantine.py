@@ -7,13 +7,13 @@ in the home, written only for models in trouble.
 from __future__ import annotations
 
 import json
-import logging
 import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 
 from extractors import Extractor
+from pipelines.logs import about, log
 from pipelines.store import Store
 
 FOLDER = "quarantine"
@@ -22,7 +22,6 @@ EVIDENCE, SAMPLE = 100, 20
 PATIENCE = 3
 """Or the time that so many time-outs take; when it is tried again, one."""
 MAX_WAIT_SECONDS = 86400.0
-_log = logging.getLogger("weighbridge")
 
 
 @dataclass
@@ -149,7 +148,8 @@ class Ward:
                 share = f"more than {self._failing:g} of its envelopes"
                 self._set_aside(f"fails on {share}: {record.failures} of {record.calls}")
             elif record.cause:
-                _log.warning("%s is let back in: a sample went well", record.table)
+                who = record.table
+                log.warning("%s is let back in: a sample went well", who, extra=about(who))
                 self._forget()
             else:
                 record.calls = record.failures = 0
@@ -178,11 +178,12 @@ class Ward:
         record.calls = record.failures = record.timed = 0
         record.seconds = 0.0
         self._write()
-        _log.warning(
+        log.warning(
             "%s is quarantined: %s. Its envelopes are parked, and a sample is tried in %.0f s",
             record.table,
             cause,
             wait,
+            extra=about(record.table),
         )
 
     def _write(self) -> None:
@@ -198,12 +199,13 @@ class Ward:
 def set_aside_for_good(store: Store, table: str, extractor_version: str, cause: str) -> None:
     """Quarantine a version of an extractor that takes down the process it runs in."""
     write(store, Record(table, extractor_version, cause, time.time(), None))
-    _log.error(
+    log.error(
         "%s %s. It took down its process, and is quarantined: its envelopes are parked until its "
         "module changes or %s is removed",
         table,
         cause,
         store.path(f"{FOLDER}/{table}.json"),
+        extra=about(table),
     )
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import glob
 import io
-import logging
 import os
 from collections.abc import Iterator
 from contextlib import suppress
@@ -15,13 +14,12 @@ import apache_beam as beam
 
 from pipelines.address import folder_of
 from pipelines.batches import InputFile, input_file
+from pipelines.logs import log
 from pipelines.metrics import UNKNOWN, counter
 from pipelines.selection import EVERYTHING, Selection
 from pipelines.store import Store
 from schemas import ConfigurationError
 from weighbridge.archive import Message, UnreadableArchive, is_archive_name, read_archive
-
-_log = logging.getLogger("weighbridge")
 
 
 def match_files(pattern: str, flag: str = "--input_files") -> list[InputFile]:
@@ -77,7 +75,7 @@ def read_messages(path: str, selection: Selection = EVERYTHING) -> Iterator[Mess
             yield from messages if selection == EVERYTHING else filter(selection.takes, messages)
     except UnreadableArchive as error:
         counter(UNKNOWN, "files_damaged").inc()
-        _log.warning("%s is damaged: %s", path, error)
+        log.warning("%s is damaged: %s", path, error)
 
 
 def _opened(path: str) -> BinaryIO:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import queue
 import threading
@@ -15,6 +14,7 @@ from typing import Any
 
 from pipelines.batches import InputFile, input_file
 from pipelines.journal import Journal
+from pipelines.logs import log
 from schemas import ConfigurationError
 from weighbridge.archive import SUFFIX, Message, read_archive, write_archive
 from weighbridge.wire import BATCH_CONTENT
@@ -27,7 +27,6 @@ FILE_BYTES = 16 << 20
 _ACKNOWLEDGED_AT_ONCE = 1000
 _RETRY_SECONDS = 1.0
 _AHEAD = 4
-_log = logging.getLogger("weighbridge")
 
 
 class Subscription:
@@ -108,7 +107,7 @@ class Subscription:
             try:
                 self._client.acknowledge(subscription=self._name, ack_ids=part, timeout=10.0)
             except Exception as error:  # they come again, and are known then
-                _log.warning("%s: acknowledging failed with %s", self._name, type(error).__name__)
+                log.warning("%s: acknowledging failed with %s", self._name, type(error).__name__)
 
     def _pull(self) -> None:
         from google.api_core.exceptions import DeadlineExceeded
@@ -134,7 +133,7 @@ class Subscription:
                 if refused is not None:
                     self._pulled.put(refused)
                     return
-                _log.warning("%s: pulling failed with %s", self._name, type(error).__name__)
+                log.warning("%s: pulling failed with %s", self._name, type(error).__name__)
                 self._closed.wait(_RETRY_SECONDS)
 
     def _recover(self) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
@@ -19,6 +18,7 @@ from pyiceberg.exceptions import (
 from pipelines.commit import token_of
 from pipelines.destination import Destination
 from pipelines.files import FileRef
+from pipelines.logs import about, log
 from pipelines.metrics import counter
 from pipelines.outbox import Commit, Outbox
 from pipelines.store import Store
@@ -42,7 +42,6 @@ REFUSALS = (
 Conflicts, a full or failing disk, an unknown outcome, and a catalog that is locked or does not
 answer are not among them: they fail the bundle, and it is tried again.
 """
-_log = logging.getLogger("weighbridge")
 
 
 def commit_or_keep(
@@ -62,7 +61,8 @@ def commit_or_keep(
     Store(tables.home).write(kept, json.dumps(content).encode())
     counter(metrics_of(name), "commits_refused").inc()
     # Not the error's text: it may quote what it refuses.
-    _log.error("%s refused a commit (%s); its files are listed in %s", name, reason, kept)
+    text = "%s refused a commit (%s); its files are listed in %s"
+    log.error(text, name, reason, kept, extra=about(name))
     return None
 
 

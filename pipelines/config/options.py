@@ -1,4 +1,4 @@
-"""`--config` and `--env`, which every command takes: what the file says goes below flags."""
+"""What every command takes: `--config` and `--env`, whose file goes below flags; `--log_format`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import click
 from click.core import ParameterSource
 
 from pipelines.config.environment import Environment, over, read_environment
+from pipelines.logs import FORMATS, use_json
 
 if TYPE_CHECKING:
     from extractors import Extractors
@@ -69,11 +70,31 @@ ENV = _Env(
     metavar="NAME",
     help="Take what the file says in [env.NAME], too.",
 )
-CONFIG_PARAMETERS: list[click.Parameter] = [CONFIG, ENV]
+
+
+def _use_format(context: click.Context, option: click.Parameter, value: str) -> None:
+    # A group's comes first, and is not taken back by a command to which nothing was given.
+    if value == "json":
+        use_json(context.command_path)
+
+
+LOG_FORMAT = click.Option(
+    ["--log_format"],
+    type=click.Choice(FORMATS),
+    default="text",
+    is_eager=True,
+    expose_value=False,
+    callback=_use_format,
+    envvar="WEIGHBRIDGE_LOG_FORMAT",
+    show_envvar=True,
+    show_default=True,
+    help="How lines are written: json for Cloud Logging, an object each.",
+)
+CONFIG_PARAMETERS: list[click.Parameter] = [CONFIG, ENV, LOG_FORMAT]
 
 
 def add_to(command: click.Command) -> None:
-    """Have a command, and all below it, take `--config` and `--env`."""
+    """Have a command, and all below it, take `--config`, `--env` and `--log_format`."""
     command.params = [*command.params, *CONFIG_PARAMETERS]
     for child in _below(command):
         add_to(child)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Collection, Mapping
 from datetime import timedelta
 
@@ -11,14 +10,13 @@ from rich.console import Console
 from extractors import Extractors
 from pipelines.destination import Destination
 from pipelines.ledger import PLATFORM
+from pipelines.logs import about, log
 from pipelines.maintain.retain import retentions
 from pipelines.maintain.sweep import sweep_unfinished
 from pipelines.maintain.upkeep import Done, Upkeep, lock_of
 from pipelines.render import grid
 from pipelines.store import Store
 from pipelines.tables import MODELS, Tables, tables_of
-
-_log = logging.getLogger("weighbridge")
 
 
 def maintain_tables(
@@ -49,7 +47,8 @@ def maintain_tables(
         except Exception as error:  # the other tables need it no less
             good = False
             # Not the error's text: it may quote rows.
-            _log.error("%s: maintenance failed with %s", name, type(error).__name__)
+            what = type(error).__name__
+            log.error("%s: maintenance failed with %s", name, what, extra=about(name))
     unfinished = 0 if models else sweep_unfinished(store, dry_run=dry_run)
     _print(console, found, dry_run)
     if unfinished:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import random
 import threading
 import time
@@ -11,6 +10,7 @@ from collections.abc import Callable, Iterable
 from extractors import Extractors
 from pipelines.destination import Destination
 from pipelines.ledger import PLATFORM, SCHEMAS
+from pipelines.logs import log
 from pipelines.maintain.retain import retentions
 from pipelines.maintain.sweep import sweep_unfinished
 from pipelines.maintain.upkeep import Done, Upkeep, lock_of, recall, stored_files
@@ -31,7 +31,6 @@ BUDGET_SECONDS = 10.0
 LOOKS = 100
 """At the end of a run, at so many tables at most: a look takes some milliseconds."""
 _FINISH_SECONDS = 10.0
-_log = logging.getLogger("weighbridge")
 
 
 class Keeper:
@@ -112,7 +111,7 @@ class KeeperThread:
             try:
                 self._keeper.look_after(lambda took: self._stop.wait(REST * took))
             except Exception as error:  # nothing depends on it; it is tried again
-                _log.warning("maintenance failed with %s; trying again", type(error).__name__)
+                log.warning("maintenance failed with %s; trying again", type(error).__name__)
 
 
 def keeper_of(tables: Destination, extractors: Extractors) -> Keeper | None:
@@ -147,7 +146,7 @@ def after_run(tables: Destination, extractors: Extractors, written: Counts) -> l
             lambda _: time.monotonic() - begun >= BUDGET_SECONDS, daily=False, names=names
         )
     except Exception as error:  # the run itself is done
-        _log.warning("maintenance failed with %s", type(error).__name__)
+        log.warning("maintenance failed with %s", type(error).__name__)
         return []
     return [
         f"compacted {done.table}: {done.files_before:,} files -> {done.files:,}"
