@@ -41,6 +41,7 @@ TEST = [
     "pytest>=8",
     "pytest-timeout>=2.3",
     "pytest-xdist>=3.6",
+    "python-hcl2>=8,<9",
     "pyyaml>=6",
     "ruff>=0.9",
 ]
