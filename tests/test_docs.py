@@ -329,7 +329,8 @@ def _counters() -> set[str]:
         ({flag for path, flag in _flags(cli, "") if flag[0] == "-" and path != _DEPLOY},
          "operations.md"),
         ({flag for path, flag in _flags(cli, "") if path == _DEPLOY}
-         - {"--config", "--env", "--dataset", "--catalog_uri", "--catalog_property"},
+         - {"--config", "--env", "--log_format"}
+         - {"--dataset", "--catalog_uri", "--catalog_property"},
          "dataflow.md"),
         (set(DELIVERIES_SCHEMA.names), "arize.md"),
     ],

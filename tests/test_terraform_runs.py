@@ -41,7 +41,10 @@ def test_the_output_is_a_file_that_commands_take(tables: str, tmp_path: Path) ->
     shutil.copy(FOLDER / "weighbridge.toml.tftpl", tmp_path)
     place, properties = PLACES[tables]
     values = {
-        "project": "my-project", "subscription": "projects/my-project/subscriptions/pipeline",
+        "project": "my-project", "region": "europe-west1", "job_name": "weighbridge-prod",
+        "worker": "worker@my-project.iam.gserviceaccount.com", "temp": "gs://b-2",
+        "image": "europe-west1-docker.pkg.dev/my-project/weighbridge/worker:1" * (not properties),
+        "subscription": "projects/my-project/subscriptions/pipeline",
         "commit_interval": "5m", "extractors_package": "odd", "place": place,
         "catalog_properties": properties,
     }  # fmt: skip
@@ -55,8 +58,9 @@ def test_the_output_is_a_file_that_commands_take(tables: str, tmp_path: Path) ->
     rendered = _terraform(tmp_path, "output", "-raw", "toml").stdout
     said = tomllib.loads(rendered)["env"]["prod"]
     assert place.items() <= said.items()
+    assert ("sdk_container_image" in said) == bool(values["image"])
     (tmp_path / "weighbridge.toml").write_text(rendered)
-    status, out, err = call("config", "show", "run", "--env", "prod", cwd=tmp_path)
+    status, out, err = call("config", "show", "deploy", "dataflow", "--env", "prod", cwd=tmp_path)
     assert status == 0, err
     assert "projects/my-project/subscriptions/pipeline" in out
     assert all(one in out for one in properties)

@@ -6,7 +6,7 @@ resource "google_storage_bucket_iam_member" "temp_objects" {
   member = each.value
 }
 
-# The launch looks whether the bucket is there before it stages.
+# The launch looks whether buckets are there before it stages anything.
 resource "google_storage_bucket_iam_member" "temp_look" {
   for_each = { worker = local.worker, launcher = local.launcher }
 
@@ -21,6 +21,12 @@ resource "google_storage_bucket_iam_member" "home_objects" {
   bucket = google_storage_bucket.home.name
   role   = "roles/storage.objectUser"
   member = each.value
+}
+
+resource "google_storage_bucket_iam_member" "home_look" {
+  bucket = google_storage_bucket.home.name
+  role   = "roles/storage.legacyBucketReader"
+  member = local.launcher
 }
 
 resource "google_storage_bucket_iam_member" "home_checker" {

@@ -2,6 +2,11 @@ output "weighbridge_toml" {
   description = "What weighbridge.toml needs to know of all this: terraform output -raw weighbridge_toml"
   value = templatefile("${path.module}/weighbridge.toml.tftpl", {
     project            = var.project
+    region             = var.region
+    job_name           = var.job_name
+    worker             = google_service_account.worker.email
+    temp               = "gs://${google_storage_bucket.temp.name}"
+    image              = var.image
     subscription       = google_pubsub_subscription.pipeline.id
     commit_interval    = "${var.commit_interval_minutes}m"
     extractors_package = var.extractors_package

@@ -11,9 +11,9 @@ variable "notification_channels" {
 }
 
 variable "job_name" {
-  description = "Name of the Dataflow job that alerts and the dashboard look at."
+  description = "Name of the Dataflow job, which alerts and the dashboard look at."
   type        = string
-  default     = "weighbridge"
+  default     = "weighbridge-prod"
 
   validation {
     condition     = can(regex("^[a-z]([-a-z0-9]{0,61}[a-z0-9])?$", var.job_name))
