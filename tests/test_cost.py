@@ -9,15 +9,16 @@ import pytest
 from test_docs import DOCS
 
 from benchmarks.scaling.cost import HARNESS, KEPT, Prices, a_month, cost_table, workers
-from benchmarks.scaling.plan import BUSY, Traffic
+from benchmarks.scaling.curves import CURVES
+from benchmarks.scaling.plan import BUSY, Traffic, cores, plan
 
 PAGE = (DOCS / "deploy.md").read_text()
 SECONDS = 30 * 86_400
 
 
-def named() -> dict[str, float]:
-    """The values of the page's tables of inputs."""
-    rows = re.findall(r"^\| `(\w+)` \| ([\d.,]+)(?: us| bytes)? \|", PAGE, re.M)
+def named(page: str = PAGE) -> dict[str, float]:
+    """The values of a page's tables of inputs."""
+    rows = re.findall(r"^\| `(\w+)` \| ([\d.,]+)(?: us| bytes)? \|", page, re.M)
     return {name: float(value.replace(",", "")) for name, value in rows}
 
 
@@ -56,10 +57,21 @@ def test_the_formulas_of_the_page(rate: int) -> None:
     )
 
 
+def test_the_plan_of_the_other_page_has_the_same_inputs() -> None:
+    page = (DOCS / "scaling.md").read_text()
+    on_dataflow = page[page.index("## On Dataflow") :]
+    assert named(on_dataflow) == {**asdict(KEPT), "harness": HARNESS}
+    assert plan(KEPT, Traffic(0)).as_markdown().partition("\n\n")[2].strip() in page
+    busy = cores(Traffic(1_000_000), KEPT)
+    assert f"{770 / busy:.0f} busy; {770 / busy / HARNESS * BUSY:.0f} with" in page
+    assert f"{KEPT.message / busy / HARNESS * BUSY:.1f} with `harness`" in page
+    assert all(f"--only {name}" in page or name in page for name in CURVES)
+
+
 def test_what_is_said_beside_the_table() -> None:
     count = workers(Traffic(1_000_000))
     assert f"on {count} workers" in PAGE
-    assert f"{779 / (4 * count):.1f} MB/s of JSON a core" in PAGE
+    assert f"{770 / (4 * count):.1f} MB/s of JSON a core" in PAGE
     assert f"{KEPT.message / (4 * count):.1f} MB/s of what" in PAGE
     parts = a_month(Traffic(1_000_000), Prices())
     slower = 10 * parts["workers"]

@@ -13,7 +13,7 @@ from rich.console import Console
 from benchmarks.capture.figures import Table
 from benchmarks.machine import machine
 from benchmarks.scaling.curves import CURVES, QUICK, Found, Sizes, fitted, uncommitted
-from benchmarks.scaling.hops import Hops, hops, push_micros
+from benchmarks.scaling.hops import Hops, hops, push_micros, uploaded_bytes
 from benchmarks.scaling.plan import Measured, Traffic, plan
 from benchmarks.scaling.stages import COMMIT
 
@@ -45,6 +45,7 @@ def main(quick: bool, only: str | None, write: Path | None) -> None:
             measured = _measured(found, way, push_micros(sizes.rows))
             tables += [way.table, plan(measured, Traffic(0))]
             console.print(measured)
+            console.print(f"{uploaded_bytes(sizes.rows):.0f} bytes of a row in an upload to Arize")
     for table in tables:
         console.print(table.for_terminal())
     if write is not None:

@@ -6,12 +6,14 @@ import os
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from benchmarks.capture.figures import Table
 from benchmarks.measure import measured
 from benchmarks.push import SPACE, Bench, receiver
 from benchmarks.scaling.curves import messages_of
 from benchmarks.traffic import Traffic, batches
+from pipelines.receiver import ArizeReceiver
 from weighbridge.archive import write_archive
 
 PACKED = (1, 10, 100, 500)
@@ -74,3 +76,24 @@ def push_micros(rows: int) -> float:
             bench.push(url)  # to warm up
             bench.queue()
             return measured(lambda: bench.push(url)).cpu / bench.rows * 1e6
+
+
+class _Weighing(ArizeReceiver):
+    """A receiver that adds up the bytes that it is sent."""
+
+    received = 0
+
+    def _take(self, headers: Any, body: bytes) -> None:
+        self.received += len(body)
+        super()._take(headers, body)
+
+
+def uploaded_bytes(rows: int) -> float:
+    """Bytes of a row of fifteen columns in an upload to Arize."""
+    os.environ |= {"ARIZE_API_KEY": "key", "ARIZE_SPACE_ID": SPACE}
+    with tempfile.TemporaryDirectory(prefix="weighbridge-bench-") as folder:
+        bench = Bench(Path(folder), 10, rows // 10)
+        bench.queue()
+        with _Weighing() as weighing:
+            bench.push(weighing.url)
+        return weighing.received / bench.rows
