@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,6 +51,11 @@ def local_path(location: str) -> str:
 def location_of(path: str) -> str:
     """The inverse of `local_path`."""
     return path if "://" in path else f"file://{path}"
+
+
+def absolute(path: str) -> str:
+    """The same file for processes that are started in another folder."""
+    return path if "://" in path else os.path.abspath(path)
 
 
 def is_path(location: str) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -14,6 +13,7 @@ from apache_beam.options.pipeline_options import PipelineOptions, StandardOption
 from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
 
 from extractors import Extractors
+from pipelines.address import absolute
 from pipelines.batch import BatchRunner
 from pipelines.batches import Input, cut
 from pipelines.display import Display
@@ -21,13 +21,13 @@ from pipelines.follow import Follower, only_follower
 from pipelines.graph import arize_access, build, outboxes, push_arguments
 from pipelines.intake import Intake, Source
 from pipelines.journal import Journal
+from pipelines.listing import match_files
 from pipelines.local import Extraction
 from pipelines.maintain.keeper import KeeperThread, after_run, keeper_of
 from pipelines.metrics import UNKNOWN, Counts, counts, merge
 from pipelines.options import RunOptions, parse_run
 from pipelines.push import Push
 from pipelines.pusher import Pusher
-from pipelines.read import match_files
 from pipelines.report import Report
 from pipelines.room import needing_room
 from pipelines.runners import check_reachable, names_direct_runner, runs_in_memory
@@ -152,7 +152,7 @@ def _run_elsewhere(
     # Named, as DirectRunner would first look for other runners.
     runner = FnApiRunner() if names_direct_runner(beam_options) else None
     pipeline = beam.Pipeline(runner=runner, options=beam_options)
-    build(pipeline, [os.path.abspath(file.path) for file in given.files], extractors, options)
+    build(pipeline, [absolute(file.path) for file in given.files], extractors, options)
     result = pipeline.run()
     result.wait_until_finish()
     given.done(given.files)

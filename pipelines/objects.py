@@ -73,12 +73,16 @@ class ObjectStore(Store):
 
     def names(self, folder: str, suffix: str) -> list[str]:
         """Names of the objects below a folder, in order."""
+        return [name for name, _, _ in self.files(folder, suffix)]
+
+    def files(self, folder: str, suffix: str) -> list[tuple[str, int, int]]:
+        """Names of the objects below a folder, in order; their bytes, and when they were put."""
         selector = FileSelector(self._key(folder).rstrip("/"), recursive=True, allow_not_found=True)
         with refusals():
             found = self._files.get_file_info(selector)
         start = len(self._key(""))
         return sorted(
-            info.path[start:]
+            (info.path[start:], info.size, info.mtime_ns or 0)
             for info in found
             if info.type == FileType.File
             and info.path.endswith(suffix)

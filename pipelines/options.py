@@ -105,7 +105,8 @@ RUN_PARAMETERS: list[click.Parameter] = [
         ["--input_files"],
         default="",
         metavar="GLOB",
-        help="Archive files (Avro) to read, ** for any depth; a folder means all in it.",
+        help="Archive files (Avro) to read, also of gs:// and s3://, ** for any depth; a folder "
+        "means all in it.",
     ),
     click.Option(
         ["--input_subscription"],
@@ -253,6 +254,11 @@ def _check_input(parameters: dict[str, Any]) -> None:
         )
     if parameters["follow"] and not files:
         raise click.UsageError("--follow is for --input_files; a subscription is always followed")
+    if parameters["follow"] and "://" in files:
+        raise click.UsageError(
+            "--follow is for folders of this machine; run again for what has come since, or follow "
+            "an --input_subscription"
+        )
     if parameters["streaming"] and not subscription:
         raise click.UsageError("--streaming reads from Pub/Sub: name an --input_subscription")
     if parameters["streaming"] and (parameters["exit_when_idle"] or parameters["workers"] > 1):

@@ -2,50 +2,18 @@
 
 from __future__ import annotations
 
-import glob
 import io
-import os
 from collections.abc import Iterator
-from contextlib import suppress
-from pathlib import Path
 from typing import Any, BinaryIO
 
 import apache_beam as beam
 
 from pipelines.address import folder_of
-from pipelines.batches import InputFile, input_file
 from pipelines.logs import log
 from pipelines.metrics import UNKNOWN, counter
 from pipelines.selection import EVERYTHING, Selection
 from pipelines.store import Store
-from schemas import ConfigurationError
-from weighbridge.archive import Message, UnreadableArchive, is_archive_name, read_archive
-
-
-def match_files(pattern: str, flag: str = "--input_files") -> list[InputFile]:
-    """The archive files that a glob names (`**` for any depth), in order of their names.
-
-    Their names begin with the time, and reading in that order keeps what must be compared small.
-
-    Raises:
-        ConfigurationError: there is none.
-    """
-    found = list_files(pattern)
-    if not found:
-        raise ConfigurationError(f"{flag}: no file matches {pattern}")
-    return found
-
-
-def list_files(pattern: str) -> list[InputFile]:
-    """Like `match_files`, where there may be none yet."""
-    if Path(pattern).is_dir():
-        pattern = f"{pattern}/**/*.avro"
-    found = []
-    for path in sorted(glob.glob(pattern, recursive=True)):
-        with suppress(FileNotFoundError):  # removed meanwhile
-            if is_archive_name(path) and os.path.isfile(path):
-                found.append(input_file(path))
-    return found
+from weighbridge.archive import Message, UnreadableArchive, read_archive
 
 
 class ReadArchive(beam.PTransform[Any, Any]):

@@ -6,7 +6,7 @@ import threading
 
 from pipelines.batches import InputFile
 from pipelines.journal import Journal
-from pipelines.read import list_files
+from pipelines.listing import list_files
 
 POLL_SECONDS = 1.0
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import pickle
 import subprocess
 import sys
@@ -14,6 +13,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from pipelines.address import absolute
 from pipelines.compare.side import Side
 from schemas import ConfigurationError
 
@@ -69,7 +69,7 @@ def extracted_at(
             "name": f"{package} at {revision}",
             "package": package,
             "key": key,
-            "paths": [os.path.abspath(path) for path in paths],
+            "paths": [absolute(path) for path in paths],
             "max_future": max_future,
             "max_envelope_bytes": max_envelope_bytes,
             "result": str(result),

@@ -18,8 +18,8 @@ from pipelines.compare.differences import (
 )
 from pipelines.compare.revision import extracted_at, is_revision
 from pipelines.compare.side import Side, extracted, stored
+from pipelines.listing import match_files
 from pipelines.options import RunOptions
-from pipelines.read import match_files
 from pipelines.render import grid
 from pipelines.tables import Tables, table_of
 from schemas import ConfigurationError

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from pipelines.address import Folder
 from pipelines.batches import InputFile
-from pipelines.read import match_files
+from pipelines.listing import match_files
 from pipelines.replay.letters import open_messages
 from pipelines.selection import Selection
 from pipelines.store import Store
