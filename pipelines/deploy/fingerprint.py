@@ -10,7 +10,7 @@ from apache_beam.portability.api import standard_window_fns_pb2 as windows
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.wrappers_pb2 import BytesValue
 
-_URN = "beam:transform:pardo:v1"
+_PARDO = "beam:transform:pardo:v1"
 _FIXED = "beam:window_fn:fixed_windows:v1"
 _PICKLED = "beam:coder:pickled_python:v1"
 
@@ -72,8 +72,10 @@ def _coder(parts: model.Components, id: str) -> str:
 
 def _windows(parts: model.Components, outputs: Iterable[str]) -> list[Step]:
     ids = {parts.pcollections[output].windowing_strategy_id for output in outputs}
-    found = [_window(parts.windowing_strategies[id]) for id in ids]
-    return [each for i, each in enumerate(sorted(found, key=repr)) if each not in found[:i]]
+    found = {
+        repr(window): window for window in (_window(parts.windowing_strategies[id]) for id in ids)
+    }
+    return [found[text] for text in sorted(found)]
 
 
 def _window(strategy: model.WindowingStrategy) -> Step:
@@ -85,14 +87,13 @@ def _window(strategy: model.WindowingStrategy) -> Step:
         "allowed_lateness_ms": strategy.allowed_lateness,
     }
     if spec.urn == _FIXED:
-        found["size_ms"] = windows.FixedWindowsPayload.FromString(
-            spec.payload
-        ).size.ToMilliseconds()
+        size = windows.FixedWindowsPayload.FromString(spec.payload).size
+        found["size_ms"] = size.ToMilliseconds()
     return found
 
 
 def _kept(parts: model.Components, urn: str, payload: bytes) -> Mapping[str, Any]:
-    if urn != _URN:
+    if urn != _PARDO:
         return {}
     step = model.ParDoPayload.FromString(payload)
     found: Step = {
