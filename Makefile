@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 JOBS ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-all chaos fuzz bench bench-push bench-capture bench-commits bench-scaling flink soak golden lint format types build clean
+.PHONY: help install run test test-all chaos fuzz bench bench-push bench-capture bench-commits bench-scaling flink soak golden golden-graph lint format types build clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 15
@@ -59,6 +59,9 @@ soak: install ## the highest rate of one process, held for 10 minutes, and its m
 golden: install ## write the expected rows of MODEL's golden cases, for review with git diff
 	@test -n "$(MODEL)" || { echo 'which? make golden MODEL=flight-delay'; exit 2; }
 	$(BIN)/weighbridge models $(MODEL) --write_golden
+
+golden-graph: install ## write down the graph of a streaming job, for review with git diff
+	PYTHONPATH=tests $(BIN)/python -W ignore tests/graphs.py
 
 lint: install ## style of code and docs
 	$(BIN)/ruff check .

@@ -91,7 +91,7 @@ setup(
         "postgres": POSTGRES,
         "secrets": SECRETS,
         "spark": SPARK,
-        "test": [*TEST, *BIGQUERY, *DEMO, *POSTGRES, *SECRETS],
+        "test": [*TEST, *BIGQUERY, *DATAFLOW, *DEMO, *POSTGRES, *SECRETS],
     },
     entry_points={"console_scripts": ["weighbridge=pipelines.cli:main"]},
 )
