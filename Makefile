@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 JOBS ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-all chaos fuzz bench bench-push bench-capture bench-commits bench-scaling flink soak golden golden-graph lint format types build clean
+.PHONY: help install run test test-all chaos fuzz bench bench-push bench-capture bench-commits bench-scaling flink soak golden golden-graph image-template image-requirements lint format types build clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 15
@@ -62,6 +62,13 @@ golden: install ## write the expected rows of MODEL's golden cases, for review w
 
 golden-graph: install ## write down the graph of a streaming job, for review with git diff
 	PYTHONPATH=tests $(BIN)/python -W ignore tests/graphs.py
+
+image-template: install ## write the parameters of the flex template, deploy/metadata.json
+	$(BIN)/python -W ignore -m pipelines.deploy.template > deploy/metadata.json
+
+image-requirements: install ## resolve what the worker image installs; BASE=what Beam's own image holds
+	@test -n "$(BASE)" || { echo 'which? see docs/images.md#requirements'; exit 2; }
+	$(BIN)/python deploy/lock.py $(BASE)
 
 lint: install ## style of code and docs
 	$(BIN)/ruff check .
