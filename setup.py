@@ -34,6 +34,7 @@ TEST = [
     "gunicorn>=22",
     "httpx2>=2",
     "hypothesis>=6.100",
+    "iso3166>=2.1",
     "moto[s3,server]>=5",
     "mypy>=1.13",
     "opentelemetry-sdk>=1.27",
