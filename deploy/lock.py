@@ -16,8 +16,8 @@ from typing import Any
 
 ROOT = Path(__file__).parents[1]
 EXTRAS = "bigquery,dataflow,postgres,secrets"
-# In Beam's image, in versions that a package of ours does not take: arize wants wrapt 1.
-OTHERWISE = {"wrapt"}
+# In Beam's image, in versions that are not taken: arize wants wrapt 1, and we types of click 8.5.
+OTHERWISE = {"click", "wrapt"}
 HEADER = f"""\
 # What the image installs. Made by deploy/lock.py from setup.py with [{EXTRAS}], for
 # Python 3.11 on Linux x86_64; `make image-requirements` makes it anew.
