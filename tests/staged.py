@@ -82,7 +82,7 @@ def stage(folder: Path, *arguments: str, cwd: Path = ROOT, command: Sequence[str
         command: what submits, in the place of `weighbridge run --streaming`.
     """
     for name in ("staged", "tmp"):
-        (folder / name).mkdir(parents=True)
+        (folder / name).mkdir(parents=True, exist_ok=True)
     weighbridge = str(Path(sys.executable).parent / "weighbridge")
     words = [*(command or (weighbridge, "run", "--streaming")), *arguments]
     words += [f"--input_subscription={SUBSCRIPTION}", *beam_arguments(folder)]

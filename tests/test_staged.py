@@ -131,6 +131,22 @@ def local(folder: Path, company: Path) -> Home:
     return home
 
 
+def check_rows(elsewhere: Elsewhere, folder: Path, company: Path) -> None:
+    """That tables, dead letters and parked envelopes are those of a run on this machine."""
+    home = local(folder, company)
+    for table in ("models.ride_fare", "models.ride_fare_actuals", "weighbridge.failures"):
+        namespace, _, name = table.partition(".")
+        rows = elsewhere.rows(table)
+        assert rows == comparable(home.rows(name, namespace)) != []
+    for table in ("parked", "skipped"):
+        rows = elsewhere.rows(f"weighbridge.{table}")
+        assert rows == comparable(home.rows(table, "weighbridge")) != []
+    for name in ("failures", "parked"):
+        ours = sorted(home.stored(name), key=lambda message: message.message_id)
+        assert elsewhere.stored(name) == ours != []
+    assert len(elsewhere.rows("models.ride_fare")) == 40
+
+
 def test_a_fresh_environment_runs_what_is_staged(
     staged: Staged, elsewhere: Elsewhere, company: Path, tmp_path: Path
 ) -> None:
@@ -139,18 +155,7 @@ def test_a_fresh_environment_runs_what_is_staged(
     python = fresh_environment(tmp_path / "fresh", *packages)
     workers = in_python(staged.graph, python, tmp_path / "empty")
     assert run_graph(workers, MESSAGES) == "DONE"
-    home = local(tmp_path, company)
-    for table in ("models.ride_fare", "models.ride_fare_actuals", "weighbridge.failures"):
-        namespace, _, name = table.partition(".")
-        rows = elsewhere.rows(table)
-        assert rows == comparable(home.rows(name, namespace)) != []
-    for table in ("parked", "skipped"):
-        rows = elsewhere.rows(f"weighbridge.{table}")
-        assert rows == comparable(home.rows(table, "weighbridge")) != []
-    for folder in ("failures", "parked"):
-        ours = sorted(home.stored(folder), key=lambda message: message.message_id)
-        assert elsewhere.stored(folder) == ours != []
-    assert len(elsewhere.rows("models.ride_fare")) == 40
+    check_rows(elsewhere, tmp_path, company)
 
 
 def test_exactly_our_packages_are_staged(staged: Staged) -> None:
