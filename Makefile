@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 JOBS ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-all chaos fuzz bench bench-push bench-capture bench-commits bench-scaling flink soak golden golden-graph image-template image-requirements lint format types build clean
+.PHONY: help install run test test-all chaos fuzz bench bench-push bench-capture bench-commits bench-scaling flink soak golden golden-graph image-template image-requirements image-check lint format types build clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 15
@@ -69,6 +69,9 @@ image-template: install ## write the parameters of the flex template, deploy/met
 image-requirements: install ## resolve what the worker image installs; BASE=what Beam's own image holds
 	@test -n "$(BASE)" || { echo 'which? see docs/images.md#requirements'; exit 2; }
 	$(BIN)/python deploy/lock.py $(BASE)
+
+image-check: install ## the worker image's steps in a clean root, and a staged job on it; as root
+	$(BIN)/python -m pytest tests/test_clean_root.py tests/test_staged.py -rs
 
 lint: install ## style of code and docs
 	$(BIN)/ruff check .
