@@ -10,12 +10,11 @@ import subprocess
 import sys
 import tarfile
 from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
-from catalogs import NotInstalled, rest_server, storage_emulator
+from catalogs import NotInstalled, rest_server
 from staged import Staged, fresh_environment, in_python, run_graph, stage
 from support import Home, packed, plain, scored
 from test_layout import PACKAGES, files
@@ -56,8 +55,8 @@ class Elsewhere:
     Both are on this machine. The launcher goes by names, and refuses those that mean it.
     """
 
-    def __init__(self, bucket: str, uri: str) -> None:
-        self.home = Address(f"{bucket}/home")
+    def __init__(self, home: str, uri: str) -> None:
+        self.home = Address(home)
         self.uri = uri.replace("127.0.0.1", socket.gethostname())
         self.arguments = [f"--home={self.home}", f"--catalog_uri={self.uri}", "--no_arize"]
 
@@ -80,20 +79,18 @@ def comparable(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 @pytest.fixture
-def elsewhere(tmp_path: Path) -> Iterator[Elsewhere]:
-    with ExitStack() as servers:
-        bucket = servers.enter_context(storage_emulator(tmp_path))
-        settings = {
-            "CATALOG_IO__IMPL": "org.apache.iceberg.gcp.gcs.GCSFileIO",
-            "CATALOG_GCS_SERVICE_HOST": os.environ["STORAGE_EMULATOR_HOST"],
-            "CATALOG_GCS_NO__AUTH": "true",
-            "CATALOG_WAREHOUSE": f"{bucket}/tables",
-        }
-        try:
-            uri = servers.enter_context(rest_server(tmp_path, **settings))
-        except NotInstalled as missing:
-            pytest.skip(str(missing))
-        yield Elsewhere(bucket, uri)
+def elsewhere(gs: str, tmp_path: Path) -> Iterator[Elsewhere]:
+    settings = {
+        "CATALOG_IO__IMPL": "org.apache.iceberg.gcp.gcs.GCSFileIO",
+        "CATALOG_GCS_SERVICE_HOST": os.environ["STORAGE_EMULATOR_HOST"],
+        "CATALOG_GCS_NO__AUTH": "true",
+        "CATALOG_WAREHOUSE": f"{gs}/{tmp_path.name}/tables",
+    }
+    try:
+        with rest_server(tmp_path, **settings) as uri:
+            yield Elsewhere(f"{gs}/{tmp_path.name}/home", uri)
+    except NotInstalled as missing:
+        pytest.skip(str(missing))
 
 
 @pytest.fixture
