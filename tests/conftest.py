@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from deployed import Cloud, cloud_of
 from catalogs import storage_emulator
+from deployed import Cloud, cloud_of
 from google_emulators import GoogleEmulators, NotInstalled, google_emulators
 from hypothesis import settings
 
