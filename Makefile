@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 JOBS ?= 3
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-all chaos fuzz bench bench-push bench-capture bench-commits bench-scaling flink soak golden lint format types build clean
+.PHONY: help install run test test-all chaos fuzz bench bench-push bench-capture bench-commits bench-scaling flink soak golden golden-graph image-template image-requirements image-check lint format types build clean
 
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 15
@@ -59,6 +59,19 @@ soak: install ## the highest rate of one process, held for 10 minutes, and its m
 golden: install ## write the expected rows of MODEL's golden cases, for review with git diff
 	@test -n "$(MODEL)" || { echo 'which? make golden MODEL=flight-delay'; exit 2; }
 	$(BIN)/weighbridge models $(MODEL) --write_golden
+
+golden-graph: install ## write down the graph of a streaming job, for review with git diff
+	PYTHONPATH=tests $(BIN)/python -W ignore tests/graphs.py
+
+image-template: install ## write the parameters of the flex template, deploy/metadata.json
+	$(BIN)/python -W ignore -m pipelines.deploy.template > deploy/metadata.json
+
+image-requirements: install ## resolve what the worker image installs; BASE=what Beam's own image holds
+	@test -n "$(BASE)" || { echo 'which? see docs/images.md#requirements'; exit 2; }
+	$(BIN)/python deploy/lock.py $(BASE)
+
+image-check: install ## the worker image's steps in a clean root, and a staged job on it; as root
+	$(BIN)/python -m pytest tests/test_clean_root.py tests/test_staged.py -rs
 
 lint: install ## style of code and docs
 	$(BIN)/ruff check .

@@ -177,7 +177,9 @@ def _stream(extractors: Extractors, options: RunOptions, display: Display) -> Re
     pipeline = beam.Pipeline(runner=runner, options=beam_options)
     messages = pipeline | "ReadSubscription" >> read
     build_stream(messages, extractors, options, push_interval)
-    pipeline.run().wait_until_finish()
+    result = pipeline.run()
+    if not beam_options.view_as(StandardOptions).no_wait_until_finish:
+        result.wait_until_finish()
     # Not its counters: the DirectRunner counts the first bundle of each step only.
     return _report(extractors, {}, 0, push)
 

@@ -280,8 +280,27 @@ def check_beam_args(
     Raises:
         click.UsageError: there is one, or its value is none that it takes.
     """
-    if not words:
+    unknown = unknown_beam_args(words) if words else []
+    if not unknown:
         return
+    word = unknown[0].partition("=")[0]
+    ours = [flag for parameter in parameters for flag in parameter.opts]
+    near = get_close_matches(word, [*ours, *_beam_parser()._option_string_actions], n=1)
+    hint = f"; did you mean {near[0]}?" if near else f"; see `weighbridge {command} --help`"
+    raise click.UsageError(f"no such option: {word}{hint}")
+
+
+def unknown_beam_args(words: Sequence[str]) -> list[str]:
+    """The words that are no option of Beam's, nor a value of one.
+
+    Raises:
+        click.UsageError: a value that an option does not take.
+    """
+    found: list[str] = _beam_parser().parse_known_args(list(words))[1]
+    return found
+
+
+def _beam_parser() -> Any:
     from apache_beam.options.pipeline_options import PipelineOptions, _BeamArgumentParser
 
     class Parser(_BeamArgumentParser):
@@ -291,11 +310,4 @@ def check_beam_args(
     parser = Parser(allow_abbrev=False, add_help=False)
     for options in PipelineOptions.__subclasses__():
         options._add_argparse_args(parser)
-    _, unknown = parser.parse_known_args(list(words))
-    if not unknown:
-        return
-    word = unknown[0].partition("=")[0]
-    ours = [flag for parameter in parameters for flag in parameter.opts]
-    near = get_close_matches(word, [*ours, *parser._option_string_actions], n=1)
-    hint = f"; did you mean {near[0]}?" if near else f"; see `weighbridge {command} --help`"
-    raise click.UsageError(f"no such option: {word}{hint}")
+    return parser

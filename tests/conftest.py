@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from catalogs import storage_emulator
 from deployed import Cloud, cloud_of
 from google_emulators import GoogleEmulators, NotInstalled, google_emulators
 from hypothesis import settings
@@ -74,6 +75,13 @@ def emulator() -> Iterator[Emulator]:
             yield Emulator(running.host, running.publisher, running.subscriber)
     except NoEmulator as missing:
         pytest.skip(str(missing))
+
+
+@pytest.fixture(scope="session")
+def gs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A bucket of an emulator of Cloud Storage: one, as a process keeps its connections to it."""
+    with storage_emulator(tmp_path_factory.mktemp("gs")) as bucket:
+        yield bucket
 
 
 @pytest.fixture(scope="session")

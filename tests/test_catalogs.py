@@ -24,7 +24,6 @@ from catalogs import (
     refusing_server,
     rest_server,
     s3_server,
-    storage_emulator,
 )
 from forked import killed_at
 from support import environment, packed, plain, scored
@@ -71,12 +70,6 @@ def postgres() -> Iterator[Postgres]:
             yield Postgres(uri)
     except NotInstalled as missing:
         pytest.skip(str(missing))
-
-
-@pytest.fixture(scope="session")
-def gs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with storage_emulator(tmp_path_factory.mktemp("gs")) as bucket:
-        yield bucket
 
 
 @pytest.fixture(scope="session")

@@ -140,14 +140,16 @@ def test_what_the_pipeline_and_its_workers_install(tmp_path: Path) -> None:
     """Built without network and from the source distribution, as Beam does it."""
     folder = tmp_path / "project"
     folder.mkdir()
-    for name in ("setup.py", "pyproject.toml"):
+    for name in ("MANIFEST.in", "setup.py", "pyproject.toml"):
         shutil.copy(ROOT / name, folder)
     for name in ("handlers", "schemas", "extractors", "pipelines", "tests"):
         copied(ROOT / name, folder / name)
     (folder / "tests/__init__.py").touch()
     setuptools(folder, "sdist")
+    source = unpacked(folder)
+    assert not (source / "tests").exists()
     installed = tmp_path / "installed"
-    setuptools(unpacked(folder), "build", "--build-lib", str(installed))
+    setuptools(source, "build", "--build-lib", str(installed))
     assert {path.name for path in installed.iterdir()} == set(PACKAGES)
     for package, source in PACKAGES.items():
         assert files(installed / package, ".py") == files(source, ".py")
