@@ -16,8 +16,7 @@ from schemas import ConfigurationError
 from weighbridge.archive import is_archive_name
 
 _WILD = re.compile(r"[*?\[]")
-_PARTS = re.compile(r"\*\*/|\*\*|\*|\?|\[!?[^\]/]+\]|.", re.DOTALL)
-_MEANINGS = {"**/": "(.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
+_TOKENS = re.compile(r"\*+|\?|\[!?[^\]]+\]|.", re.DOTALL)
 
 
 def match_files(pattern: str, flag: str = "--input_files") -> list[InputFile]:
@@ -81,9 +80,12 @@ def _parted(pattern: str) -> tuple[Address, re.Pattern[str]]:
     wild = _WILD.search(pattern)
     if wild is None and not pattern.endswith(".avro"):
         return _address(pattern), re.compile(r".*\.avro", re.DOTALL)
+    # The folder is known up to the first part with a wildcard in it.
     folder, _, rest = pattern[: wild.start() if wild else None].rpartition("/")
-    rest += pattern[wild.start() :] if wild else ""
-    return _address(folder), re.compile("".join(map(_meaning, _PARTS.findall(rest))), re.DOTALL)
+    *above, last = f"{rest}{pattern[wild.start() :] if wild else ''}".split("/")
+    text = "".join("(.*/)?" if part == "**" else f"{_part(part)}/" for part in above)
+    text += ".*" if last == "**" else _part(last)
+    return _address(folder), re.compile(text, re.DOTALL)
 
 
 def _address(text: str) -> Address:
@@ -93,7 +95,16 @@ def _address(text: str) -> Address:
     return folder
 
 
-def _meaning(part: str) -> str:
-    if part.startswith("[") and len(part) > 1:
-        return part.replace("[!", "[^", 1).replace("\\", "\\\\")
-    return _MEANINGS.get(part) or re.escape(part)
+def _part(glob: str) -> str:
+    """The expression for one part of a path, between slashes."""
+    return "".join(map(_meaning, _TOKENS.findall(glob)))
+
+
+def _meaning(token: str) -> str:
+    if token[0] == "*":
+        return "[^/]*"
+    if token == "?":
+        return "[^/]"
+    if len(token) > 1:
+        return token.replace("\\", "\\\\").replace("[!", "[^", 1)
+    return re.escape(token)
