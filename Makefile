@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || echo python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 # More than two cores need: many tests wait for processes and brokers.
-JOBS ?= 3
+JOBS ?= 4
 
 .DEFAULT_GOAL := help
 .PHONY: help install run test test-all chaos fuzz bench bench-push bench-capture bench-commits bench-scaling flink soak golden golden-graph image-template image-requirements image-check lint format types build clean

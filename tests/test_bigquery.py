@@ -229,8 +229,8 @@ def test_a_job_that_fails_for_a_moment_gets_another_attempt(home: InBigQuery) ->
     ("reason", "error"),
     [
         ("quotaExceeded", RetriableError),
-        ("invalid", ValueError),
-        ("accessDenied", PermissionError),
+        pytest.param("invalid", ValueError, marks=pytest.mark.slow),
+        pytest.param("accessDenied", PermissionError, marks=pytest.mark.slow),
         ("notFound", FileNotFoundError),
     ],
 )

@@ -124,6 +124,7 @@ def test_no_credentials_are_said_with_the_remedy(
         bigquery_client("my-project")
 
 
+@pytest.mark.slow
 def test_a_missing_extra_is_named(tmp_path: Path) -> None:
     (tmp_path / "a.avro").touch()
     program = "import sys; sys.modules['google.cloud.bigquery'] = None\n"

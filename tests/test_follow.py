@@ -64,6 +64,7 @@ def watched(home: Home, *more: str) -> Follower:
     return Follower(home, "--input_files", str(home.input), "--follow", "--no_arize", *QUICK, *more)
 
 
+@pytest.mark.slow
 def test_files_become_rows_as_they_appear_until_a_signal(home: Home) -> None:
     home.put(packed("scores", [scored(0.5)]), name="a")
     follower = watched(home)

@@ -25,7 +25,7 @@ STEPS = [
     )
     for when in ("before", "after")
 ]
-QUICK = {"after data file", "after catalog"}
+QUICK = {"after catalog"}
 ENVELOPES = 40
 
 

@@ -84,13 +84,14 @@ def received(receiver: ArizeReceiver) -> list[tuple[Any, ...]]:
 
 ENGINES = [
     engines.bundle_based,
-    pytest.param(engines.in_processes, marks=pytest.mark.slow),
-    pytest.param(engines.portable, marks=pytest.mark.slow),
-    pytest.param(engines.on_prism, marks=pytest.mark.slow),
-    pytest.param(engines.on_flink, marks=pytest.mark.slow),
+    engines.in_processes,
+    engines.portable,
+    engines.on_prism,
+    engines.on_flink,
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ENGINES)
 def test_a_run_leaves_the_same_on_every_runner(
     tmp_path: Path, engine: Engine, monkeypatch: pytest.MonkeyPatch

@@ -535,7 +535,9 @@ def test_logs_nothing(capfd: pytest.CaptureFixture[str]) -> None:
     assert capfd.readouterr() == ("", "")
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "number", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGTERM]
+)
 def test_runs_in_the_foreground(tmp_path: Path, number: signal.Signals) -> None:
     command = [str(COMMAND), "arize", "receiver", "--folder", str(tmp_path)]
     with subprocess.Popen(

@@ -292,6 +292,7 @@ def test_keys_are_asked_for_even_where_no_model_is_pushed_yet(
     assert home.run().rows == 1
 
 
+@pytest.mark.slow
 def test_workers_in_other_processes_find_the_extractors(home: Home) -> None:
     """A registry that lived in a module would be empty there."""
     home.put(packed("scores", [scored(0.5), scored(9)]))

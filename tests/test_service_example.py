@@ -98,6 +98,7 @@ def ask(port: int, path: str, body: object = None) -> tuple[int, Any]:
         return 0, None
 
 
+@pytest.mark.slow
 def test_the_image_runs_the_service(port: int, tmp_path: Path) -> None:
     body = {"wines": [WINE]}
     path = "/v1/models/wine-cultivar:predict"
