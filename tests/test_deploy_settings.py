@@ -32,6 +32,7 @@ from pipelines.cli import _main
 from pipelines.config.options import CONFIG_PARAMETERS
 from pipelines.deploy.build import beam_options, build
 from pipelines.deploy.checks import arize_secrets, check
+from pipelines.deploy.fingerprint import Step
 from pipelines.deploy.plan import plan_of, print_plan
 from pipelines.deploy.reach import check_secrets
 from pipelines.deploy.record import KEY, Record, read_staged, record_of, recorded
@@ -68,8 +69,17 @@ def command(*more: str, **changed: str) -> list[str]:
 
 
 JOB = Job("id-1", "weighbridge-prod", "RUNNING", datetime(2026, 1, 2, tzinfo=UTC))
-BEFORE = Record({"a": "1", "b": "2"}, {"m prediction": "x"}, frozenset({"Read", "Old/Do"}))
-AFTER = Record({"b": "3", "c": "4"}, {"m prediction": "x"}, frozenset({"Read", "New/Do"}))
+
+
+def steps(*names: str, **more: Any) -> dict[str, Step]:
+    """Steps of these names, each as `fingerprint` tells it."""
+    window = {"fn": "global", "trigger": {}, "allowed_lateness_ms": 0}
+    step = {"urn": "pardo", "inputs": [], "outputs": {"out": "bytes"}, "windows": [window]}
+    return {name: {**step, **more} for name in names}
+
+
+BEFORE = Record({"a": "1", "b": "2"}, {"m prediction": "x"}, steps("Read", "Old/Do"))
+AFTER = Record({"b": "3", "c": "4"}, {"m prediction": "x"}, steps("Read", "New/Do"))
 JSON = st.none() | st.booleans() | st.integers() | st.text()
 
 
@@ -332,6 +342,28 @@ def test_a_plan_shows_what_differs(
                           "  models: as before"]  # fmt: skip
     assert lines[6] == "  steps: 2"
     assert [line[: len(step)] for line, step in zip(lines[7:], steps, strict=True)] == steps
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"outputs": {"out": "text"}}, ["    ! Read  outputs", "  a step marked with !"]),
+        ({"state": {"bag": "bag"}}, ["    ! Read  state", "  a step marked with !"]),
+        (
+            {"windows": [{"fn": "fixed", "allowed_lateness_ms": 0}], "timers": ["t"]},
+            ["    ! Read  timers, windows", "  a step marked with !"],
+        ),
+        ({"inputs": ["Other"]}, []),
+        ({"windows": [{"fn": "global", "trigger": {"x": 1}, "allowed_lateness_ms": 0}]}, []),
+    ],
+)
+def test_a_plan_marks_steps_that_read_otherwise(more: dict[str, Any], said: list[str]) -> None:
+    out = io.StringIO()
+    before, after = (Record({}, {}, steps("Read", **fields)) for fields in ({}, more))
+    print_plan(Console(file=out, width=80), plan_of(SETTINGS, after, JOB, before))
+    lines = out.getvalue().splitlines()
+    shown = lines[lines.index("  steps: 1" if said else "  steps: 1 as before") + 1 :]
+    assert [line[: len(start)] for line, start in zip(shown, said, strict=True)] == said
 
 
 @pytest.mark.parametrize(("answer", "goes_on"), [("y\n", True), ("n\n", False)])

@@ -6,9 +6,11 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
+from pipelines.deploy.fingerprint import Step
 from pipelines.deploy.record import Record
 from pipelines.deploy.service import Job
 from pipelines.deploy.settings import Settings
@@ -36,7 +38,17 @@ class Plan:
         """Steps of the running job that have no successor."""
         if self.before is None:
             return []
-        return sorted(self.before.steps - self.after.steps - set(self.mapping))
+        return sorted({*self.before.steps} - {*self.after.steps} - {*self.mapping})
+
+    @property
+    def changed(self) -> dict[str, list[str]]:
+        """Steps that both jobs have, and what of them differs; by the names of the new job."""
+        found = {}
+        for old, step in (self.before.steps if self.before else {}).items():
+            name = self.mapping.get(old, old)
+            if name in self.after.steps and (parts := _apart(step, self.after.steps[name])):
+                found[name] = parts
+        return found
 
 
 def plan_of(settings: Settings, after: Record, running: Job | None, before: Record | None) -> Plan:
@@ -86,8 +98,9 @@ def _print_steps(console: Console, plan: Plan) -> None:
     if plan.before is None:
         _print(console, f"  steps: {count}")
         return
-    new = plan.after.steps - plan.before.steps - set(plan.mapping.values())
+    new = {*plan.after.steps} - {*plan.before.steps} - {*plan.mapping.values()}
     changed = [f"- {name}" for name in plan.gone] + [f"+ {name}" for name in sorted(new)]
+    changed += [f"! {name}  {', '.join(parts)}" for name, parts in sorted(plan.changed.items())]
     renamed = [f"~ {old} -> {name or '(none)'}" for old, name in sorted(plan.mapping.items())]
     _print(console, f"  steps: {count}{', ' if changed or renamed else ' as before'}".rstrip(", "))
     for line in changed + renamed:
@@ -98,6 +111,28 @@ def _print_steps(console: Console, plan: Plan) -> None:
             "  steps that are gone take what they hold with them, and Dataflow refuses the update: "
             "name their successors with --transform_name_mapping, or --drain this job first",
         )
+    if plan.changed:
+        _print(
+            console,
+            "  a step marked with ! would read otherwise what the running job has left there, and "
+            "Dataflow refuses such an update: --drain this job first",
+        )
+
+
+def _apart(before: Step, after: Step) -> list[str]:
+    """What of a step differs that decides how it reads what the running job holds."""
+    return [
+        part
+        for part in sorted({*before, *after} - {"inputs"})
+        if _held(before, part) != _held(after, part)
+    ]
+
+
+def _held(step: Step, part: str) -> Any:
+    if part != "windows":
+        return step.get(part)
+    # Dataflow lets a trigger change, of which --commit_interval is a part.
+    return [{k: v for k, v in window.items() if k != "trigger"} for window in step["windows"]]
 
 
 def _differences(before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:

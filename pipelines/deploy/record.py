@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from google.protobuf.message import DecodeError
 
 from extractors import Extractors
 from pipelines.address import folder_of
+from pipelines.deploy.fingerprint import Step, fingerprint
 from pipelines.deploy.settings import Settings
 from pipelines.options import RunOptions
 from pipelines.store import Store
@@ -31,12 +32,12 @@ class Record:
     Attributes:
         options: as text, by name; those that are empty are left out.
         models: versions of extractors, by "MODEL KIND".
-        steps: names of the steps that do something, those within others, too.
+        steps: what `fingerprint` tells of each step that does something.
     """
 
     options: Mapping[str, str]
     models: Mapping[str, str]
-    steps: frozenset[str] = frozenset()
+    steps: Mapping[str, Step] = field(default_factory=dict)
 
     def to_json(self) -> str:
         """Options and models; steps are those of the graph that it is noted in."""
@@ -64,11 +65,7 @@ def record_of(settings: Settings, options: RunOptions, extractors: Extractors) -
 
 def recorded(graph: beam_runner_api_pb2.Pipeline) -> Record | None:
     """What a graph runs; None if it is none of ours."""
-    steps = frozenset(
-        step.unique_name
-        for step in graph.components.transforms.values()
-        if step.unique_name and not step.subtransforms and step.spec.urn
-    )
+    steps = {name: step for name, step in fingerprint(graph).items() if step["urn"]}
     for item in graph.display_data:
         try:
             payload = beam_runner_api_pb2.LabelledPayload.FromString(item.payload)
