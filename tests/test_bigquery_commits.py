@@ -90,6 +90,7 @@ def test_an_entry_counts_once_its_job_has_loaded_its_files(home: InBigQuery) -> 
     assert tables.committed(NAME, [entry, "another"]) == {entry}
 
 
+@pytest.mark.slow
 def test_workers_and_a_follower(home: InBigQuery, receiver: ArizeReceiver) -> None:
     home.put(*(one(number) for number in range(3)), name="a")
     home.put(*(one(number) for number in range(3, 6)), name="b")

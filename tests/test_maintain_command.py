@@ -145,6 +145,7 @@ def test_settings_of_a_model_say_how_long_its_rows_are_kept(
     assert found == dict.fromkeys(("models.brief", "models.brief_v2"), timedelta(days=7))
 
 
+@pytest.mark.slow
 def test_a_run_compacts_what_has_become_many_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

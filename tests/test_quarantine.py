@@ -263,6 +263,7 @@ def test_a_row_beyond_its_limit_is_a_dead_letter(home: Home) -> None:
     assert ids_of([letter]) == ["pub-1"]
 
 
+@pytest.mark.slow
 def test_a_call_that_takes_ever_more_memory_is_ended(home: Home) -> None:
     home.put(numbers("hungry", 1), numbers("good", 1))
     home.run("--no_arize")
