@@ -179,6 +179,9 @@ def _opened(properties: dict[str, Any]) -> Catalog:
             return _loaded(_nested(properties))
         except (IntegrityError, ProgrammingError):
             continue  # another process creates the catalog's own tables at the same time
+        except OperationalError as error:
+            if "already exists" not in str(error.orig):  # how SQLite says that
+                raise
     return _loaded(_nested(properties))
 
 

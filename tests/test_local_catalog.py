@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 from pyiceberg.exceptions import CommitFailedException, NoSuchTableError
 from pyiceberg.table.update import AssertRefSnapshotId, SetPropertiesUpdate
+from sqlalchemy import Engine, event
 
 from pipelines import local_catalog
 from pipelines.tables import Tables
@@ -21,6 +24,26 @@ def _catalogs(home: Path) -> tuple[Tables, Tables]:
     ours.catalog.create_namespace("models")
     ours.catalog.create_table(NAME, ROWS.schema)
     return ours, theirs
+
+
+@pytest.mark.parametrize("made", ["iceberg_tables", "iceberg_namespace_properties"])
+def test_two_first_runs_at_once_make_one_catalog(tmp_path: Path, made: str) -> None:
+    """What another process makes between our look and our making is no fault."""
+    met = []
+
+    def make_it_first(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        if statement.strip().startswith(f"CREATE TABLE {made} ") and not met:
+            met.append(statement)
+            with closing(sqlite3.connect(tmp_path / "tables" / "catalog.db")) as other:
+                other.execute(statement)
+
+    event.listen(Engine, "before_cursor_execute", make_it_first)
+    try:
+        Tables(tmp_path).prepare([])
+    finally:
+        event.remove(Engine, "before_cursor_execute", make_it_first)
+    assert met
+    assert "weighbridge.deliveries" in Tables(tmp_path).names("weighbridge")
 
 
 def test_what_another_process_commits_is_seen(tmp_path: Path) -> None:
