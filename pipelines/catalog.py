@@ -27,11 +27,11 @@ from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError, Program
 
 from pipelines.address import Folder
 from pipelines.local_catalog import LocalCatalog
-from pipelines.objects import CATALOG, settings
+from pipelines.objects import CATALOG, UnreachableError, settings
 from pipelines.room import want_of_room
 from schemas import ConfigurationError, RetriableError
 
-_FILE_IO = {"py-io-impl": "pipelines.store.SyncedFileIO"}
+_FILE_IO = {"py-io-impl": "pipelines.table_io.TableIO"}
 _LOCAL = "home"
 """As a type of catalog, beside those of PyIceberg."""
 _OPENINGS = 5
@@ -124,10 +124,12 @@ def at_launch(address: CatalogAddress) -> Iterator[None]:
         ) from None
     except PermissionError:
         raise ConfigurationError(
-            f"{_warehouse(address)} may not be used; its objects must be read, written and removed"
+            f"{_warehouse(address)} may not be used; files there must be read, written and removed"
         ) from None
     except FileNotFoundError:
-        raise ConfigurationError(f"{_warehouse(address)} is not there; create the bucket") from None
+        raise ConfigurationError(f"{_warehouse(address)} is not there; create it") from None
+    except UnreachableError as error:
+        raise ConfigurationError(f"{_warehouse(address)} cannot be used: {error}") from None
     except OperationalError as error:
         if want_of_room(error):
             raise
@@ -205,7 +207,9 @@ def _nested(properties: dict[str, Any]) -> dict[str, Any]:
 
 
 def _warehouse(address: CatalogAddress) -> str:
-    return f"--warehouse {address.warehouse}" if address.warehouse else "the catalog's warehouse"
+    if address.warehouse:
+        return f"--warehouse {address.warehouse}"
+    return "the home folder" if address.is_file else "the catalog's warehouse"
 
 
 def _refusal(text: str) -> str:

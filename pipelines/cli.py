@@ -83,7 +83,8 @@ def _failed(error: Exception) -> int:
     if isinstance(error, ConfigurationError):
         errors.print(f"Error: {error}", markup=False, soft_wrap=True)
         return 2
-    if isinstance(error, RetriableError):
+    # Of a file or a bucket; what extractors raise becomes dead letters.
+    if isinstance(error, RetriableError | PermissionError):
         errors.print(f"Error: the run failed: {error}", markup=False, soft_wrap=True)
         return 1
     # Texts of foreign errors may quote payloads; classes, places and source lines do not.

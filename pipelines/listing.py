@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pipelines.address import Address, folder_of
 from pipelines.batches import InputFile, input_file
-from pipelines.objects import ObjectStore
+from pipelines.objects import ObjectStore, UnreachableError
 from schemas import ConfigurationError
 from weighbridge.archive import is_archive_name
 
@@ -34,6 +34,8 @@ def match_files(pattern: str, flag: str = "--input_files") -> list[InputFile]:
     try:
         found = list_files(pattern)
     except ValueError as error:
+        raise ConfigurationError(f"{flag}: {error}") from None
+    except UnreachableError as error:
         raise ConfigurationError(f"{flag}: {error}") from None
     except OSError as error:
         if "://" not in pattern:

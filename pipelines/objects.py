@@ -14,11 +14,12 @@ from typing import Any
 
 from pyarrow.fs import FileSelector, FileSystem, FileType
 from pyiceberg.io import FileIO
-from pyiceberg.io.pyarrow import PyArrowFileIO
 from pyiceberg.utils.config import Config
 
 from pipelines.address import Address
 from pipelines.store import Store
+from pipelines.table_io import TableIO
+from schemas import RetriableError
 
 CATALOG = "weighbridge"
 """Name of the catalog, in SQL catalogs and in PyIceberg's own settings."""
@@ -37,7 +38,7 @@ class ObjectStore(Store):
 
     def write(self, name: str, data: bytes | memoryview) -> None:
         """Put an object."""
-        with refusals(), self._files.open_output_stream(self._key(name)) as stream:
+        with refusals(self.folder.text), self._files.open_output_stream(self._key(name)) as stream:
             stream.write(data)
 
     def append(self, name: str, data: bytes) -> None:
@@ -58,13 +59,13 @@ class ObjectStore(Store):
 
     def read(self, name: str) -> bytes:
         """The object's bytes; see `Store.read`."""
-        with refusals(), self._files.open_input_file(self._key(name)) as stream:
+        with refusals(self.folder.text), self._files.open_input_file(self._key(name)) as stream:
             data: bytes = stream.read()
             return data
 
     def remove(self, name: str) -> None:
         """Remove an object, if it is there."""
-        with refusals(), suppress(FileNotFoundError):
+        with refusals(self.folder.text), suppress(FileNotFoundError):
             self._files.delete_file(self._key(name))
 
     def exists(self, name: str) -> bool:
@@ -78,7 +79,7 @@ class ObjectStore(Store):
     def files(self, folder: str, suffix: str) -> list[tuple[str, int, int]]:
         """Names of the objects below a folder, in order; their bytes, and when they were put."""
         selector = FileSelector(self._key(folder).rstrip("/"), recursive=True, allow_not_found=True)
-        with refusals():
+        with refusals(self.folder.text):
             found = self._files.get_file_info(selector)
         start = len(self._key(""))
         return sorted(
@@ -113,7 +114,7 @@ class ObjectStore(Store):
     try_locked = locked
 
     def _info(self, name: str) -> Any:
-        with refusals():
+        with refusals(self.folder.text):
             return self._files.get_file_info(self._key(name))
 
     def _key(self, name: str) -> str:
@@ -143,7 +144,8 @@ class TableFiles:
 
     def write(self, name: str, data: bytes | memoryview) -> None:
         """Put a file; one that is there is replaced by the same."""
-        with refusals(), self._io.new_output(self.path(name)).create(overwrite=True) as stream:
+        file = self._io.new_output(self.path(name))
+        with refusals(self._location), file.create(overwrite=True) as stream:
             stream.write(bytes(data))
 
 
@@ -162,20 +164,47 @@ def settings() -> dict[str, Any]:
     return found
 
 
+class UnreachableError(RetriableError, ConnectionError):
+    """An object store does not answer, or asks for credentials; it may pass."""
+
+
+_MEANINGS: dict[str, tuple[type[OSError], str]] = {
+    "AWS Error ACCESS_DENIED": (PermissionError, "S3 does not allow it"),
+    "AWS Error NO_SUCH_BUCKET": (FileNotFoundError, "no such bucket on S3"),
+    "AWS Error NETWORK_CONNECTION": (UnreachableError, "S3 cannot be reached"),
+    "google::cloud::Status(PERMISSION_DENIED": (PermissionError, "Cloud Storage does not allow it"),
+    "google::cloud::Status(UNAUTHENTICATED": (PermissionError, "Cloud Storage refuses who we are"),
+    "create a OAuth2 access token": (
+        UnreachableError,
+        "no Google Cloud credentials; log in with `gcloud auth application-default login`",
+    ),
+    "google::cloud::Status(UNAVAILABLE": (UnreachableError, "Cloud Storage does not answer"),
+}
+"""What Arrow's texts say, the first that fits; it has one class for most of its errors."""
+
+
 @contextmanager
-def refusals() -> Iterator[None]:
-    """Raise what S3 refuses as what it is; Arrow has one class for all of its errors."""
+def refusals(where: str = "") -> Iterator[None]:
+    """Raise what object stores refuse as what it is, in our words: theirs quote the request.
+
+    Args:
+        where: a place, for the message.
+
+    Raises:
+        PermissionError, FileNotFoundError: it stays refused.
+        UnreachableError: it may pass.
+    """
     try:
         yield
     except OSError as error:
-        if "AWS Error ACCESS_DENIED" in str(error):
-            raise PermissionError("S3 does not allow it") from None
-        if "AWS Error NO_SUCH_BUCKET" in str(error):
-            raise FileNotFoundError("no such bucket on S3") from None
+        text = str(error)
+        for sign, (kind, meaning) in _MEANINGS.items():
+            if sign in text:
+                raise kind(f"{where}: {meaning}" if where else meaning) from None
         raise
 
 
 @lru_cache
 def _file_system(scheme: str, bucket: str, process: int) -> FileSystem:
     """One for each process: a fork must not use its parent's connections."""
-    return PyArrowFileIO(settings()).fs_by_scheme(scheme, bucket)
+    return TableIO(settings()).fs_by_scheme(scheme, bucket)

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import io
-import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from fcntl import LOCK_EX, LOCK_NB, flock
 from pathlib import Path
-
-from pyiceberg.io import OutputStream
-from pyiceberg.io.pyarrow import PyArrowFile, PyArrowFileIO
 
 from pipelines.address import Address, Folder
 from weighbridge.durable import sync_folder, write_durably
@@ -133,38 +129,3 @@ class Store:
         path = self.root / f".{name}.lock"
         path.parent.mkdir(parents=True, exist_ok=True)
         return open(path, "a")
-
-
-_LAST = ".json"
-"""A commit's last file, beside its others: to sync their folder once is enough."""
-
-
-class _SyncedStream(io.BufferedWriter):
-    raw: io.FileIO
-
-    def close(self) -> None:
-        if not self.closed:
-            self.flush()
-            os.fsync(self.fileno())
-            path = Path(str(self.raw.name))
-            if path.suffix == _LAST:
-                sync_folder(path.parent)
-        super().close()
-
-
-class _SyncedFile(PyArrowFile):
-    def create(self, overwrite: bool = False) -> OutputStream:
-        path = Path(self._path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return _SyncedStream(io.FileIO(path, "w" if overwrite else "x"))
-
-
-class SyncedFileIO(PyArrowFileIO):
-    """PyIceberg syncs nothing, but SQLite does: a power cut could leave it naming an empty file."""
-
-    def new_output(self, location: str) -> PyArrowFile:
-        """An output that is on disk once it is closed."""
-        scheme, netloc, path = self.parse_location(location, self.properties)
-        if scheme != "file":
-            return super().new_output(location)
-        return _SyncedFile(fs=self.fs_by_scheme(scheme, netloc), location=location, path=path)

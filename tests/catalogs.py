@@ -141,20 +141,26 @@ def s3_server(folder: Path) -> Iterator[str]:
 
 
 @contextmanager
-def refusing_server() -> Iterator[str]:
-    """A server that says 403 to everything; its address."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Refusing)
+def answering_server(status: int) -> Iterator[str]:
+    """A server that answers everything with one status; its address."""
+
+    class Handler(_Answering):
+        code = status
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_address[1]}"
     server.shutdown()
     server.server_close()
 
 
-class _Refusing(BaseHTTPRequestHandler):
+class _Answering(BaseHTTPRequestHandler):
+    code: int
+
     def do_GET(self) -> None:
         self.rfile.read(int(self.headers.get("content-length") or 0))
         body = b"<Error><Code>AccessDenied</Code></Error>"
-        self.send_response(403)
+        self.send_response(self.code)
         self.send_header("content-length", str(len(body)))
         self.end_headers()
         if self.command != "HEAD":

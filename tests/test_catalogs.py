@@ -20,8 +20,8 @@ from catalogs import (
     InCatalog,
     NotInstalled,
     Wire,
+    answering_server,
     postgres_server,
-    refusing_server,
     rest_server,
     s3_server,
 )
@@ -261,7 +261,10 @@ def test_what_an_object_store_refuses_is_kept(s3: str, postgres: Postgres, tmp_p
     home = InCatalog(tmp_path, postgres.database(), f"{s3}/{tmp_path.name}")
     tables = new_table(home)
     files = tables.write_files(NAME, rows(["a"])).files
-    with refusing_server() as url, environment(PYICEBERG_CATALOG__WEIGHBRIDGE__S3__ENDPOINT=url):
+    with (
+        answering_server(403) as url,
+        environment(PYICEBERG_CATALOG__WEIGHBRIDGE__S3__ENDPOINT=url),
+    ):
         assert commit_or_keep(home.tables(), NAME, files, Outbox(None)) is None
         with pytest.raises(
             ConfigurationError, match=f"--warehouse {home.address.warehouse} may not"
@@ -368,7 +371,7 @@ def test_a_catalog_that_is_away_is_named(tmp_path: Path) -> None:
 
 
 def test_a_catalog_that_refuses_us_says_how_to_log_in(tmp_path: Path) -> None:
-    with refusing_server() as url, pytest.raises(ConfigurationError, match="CREDENTIAL"):
+    with answering_server(403) as url, pytest.raises(ConfigurationError, match="CREDENTIAL"):
         Tables(tmp_path, CatalogAddress(url)).prepare([])
 
 
