@@ -73,6 +73,7 @@ setup(
         "apache-beam>=2.77,<2.78",
         "arize>=8.61,<9",
         "brotli>=1.2",
+        "cachetools>=5.5",
         "click>=8.5",
         "fastavro[codecs]>=1.9",
         "google-cloud-pubsub>=2.20",

@@ -16,11 +16,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyiceberg.io import FileIO
-from pyiceberg.manifest import DataFile, ManifestContent
+from pyiceberg.manifest import ManifestContent
 from pyiceberg.table import Table
 
 from pipelines.address import is_path, local_path
 from pipelines.erased import NOTHING, ErasedRows
+from pipelines.manifests import bound, listed, manifests_of
 from pipelines.objects import TableFiles
 from pipelines.store import Store
 from schemas.arrow import TIME
@@ -158,12 +159,11 @@ def without_known(table: Table, refs: list[FileRef], erased: ErasedRows = NOTHIN
 
 
 def data_files(table: Table, after: int, times: Times, dense: bool = False) -> Iterator[str]:
-    """Paths of live data files, newer than a sequence number, that may hold rows of these times."""
-    for entry in data_entries(table, after, times, dense):
-        yield local_path(entry.file_path)
+    """Paths of the files of `data_locations`."""
+    return map(local_path, data_locations(table, after, times, dense))
 
 
-def data_entries(table: Table, after: int, times: Times, dense: bool = False) -> Iterator[DataFile]:
+def data_locations(table: Table, after: int, times: Times, dense: bool = False) -> Iterator[str]:
     """Live data files, newer than a sequence number, that may hold rows of these times.
 
     By sequence number and not by snapshot: snapshots expire, and a compacted file counts as new
@@ -175,19 +175,16 @@ def data_entries(table: Table, after: int, times: Times, dense: bool = False) ->
         times: sorted event times, microseconds since 1970.
         dense: whether `times` are the two ends of a range without holes.
     """
-    snapshot = table.current_snapshot()
     field = table.schema().find_field("event_time").field_id
     days = np.unique(times // DAY)
-    for manifest in snapshot.manifests(table.io) if snapshot else []:
+    for manifest in manifests_of(table):
         if manifest.content != ManifestContent.DATA or manifest.sequence_number <= after:
             continue
         if not _in_manifest(manifest, days, dense):
             continue
-        for entry in manifest.fetch_manifest_entry(table.io):
-            low = bound(entry.data_file.lower_bounds[field])
-            high = bound(entry.data_file.upper_bounds[field])
-            if (entry.sequence_number or 0) > after and _any_between(times, low, high, dense):
-                yield entry.data_file
+        for file in listed(manifest, field, table.io):
+            if file.sequence_number > after and _any_between(times, file.low, file.high, dense):
+                yield file.location
 
 
 def sequence(table: Table) -> int:
@@ -316,11 +313,6 @@ def _repetitive(rows: pa.Table) -> list[str]:
 def _times(rows: pa.Table) -> Times:
     times: Times = rows["event_time"].cast(TIME).cast(pa.int64()).to_numpy()
     return times  # sorted, as rows are in ORDER
-
-
-def bound(value: bytes) -> int:
-    """A number of a manifest, such as a day or an event time."""
-    return int.from_bytes(value, "little", signed=True)
 
 
 def _micros(value: datetime) -> int:

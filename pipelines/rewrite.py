@@ -18,7 +18,7 @@ from pipelines.erased import ErasedRows
 from pipelines.files import (
     DATA,
     FileRef,
-    data_entries,
+    data_locations,
     open_file,
     place_of,
     rows_of_others,
@@ -64,8 +64,8 @@ def _plan(table: Table, asked: list[FileRef], erased: ErasedRows) -> Plan:
         ids = pc.unique(pa.chunked_array([_ids(table, ref) for ref in new]).combine_chunks())
         times = np.unique(np.concatenate([_times(table, ref) for ref in new]))
         paths = {ref.path for ref in new}
-        for entry in list(data_entries(table, 0, times)):
-            path = local_path(entry.file_path)
+        for location in data_locations(table, 0, times):
+            path = local_path(location)
             if path in paths:
                 new = [ref for ref in new if ref.path != path]  # it is where it should be
                 continue
@@ -73,7 +73,7 @@ def _plan(table: Table, asked: list[FileRef], erased: ErasedRows) -> Plan:
                 rows = file.read()
             others = rows_of_others(rows, ids)
             if others.num_rows < rows.num_rows:
-                gone.append(entry.file_path)
+                gone.append(location)
                 kept.extend(write_days(place, DATA, others, 0))
         all_new += new
     return Plan(all_new, kept, gone)

@@ -45,6 +45,7 @@ from pyiceberg.table.update import (
 )
 
 from pipelines.described import describe
+from pipelines.manifests import manifests_of
 
 KEPT_SNAPSHOTS = 20
 """Metadata is read, copied and written with every commit, and is mostly its snapshots."""
@@ -168,7 +169,7 @@ class _Commit:
 
     def _kept(self) -> tuple[list[ManifestFile], list[DataFile]]:
         """Manifests of what stays, and what goes."""
-        found = self._parent.manifests(self._table.io) if self._parent else []
+        found = manifests_of(self._table)
         live = [m for m in found if m.has_added_files() or m.has_existing_files()]
         removed: list[DataFile] = []
         if self._change.removed:

@@ -20,6 +20,7 @@ from pipelines.books.read import IDS, Held, read, some_of
 from pipelines.books.seen import HOUR, micros
 from pipelines.destination import Destination
 from pipelines.maintain.duplicates import duplicates as removed_rows
+from pipelines.manifests import manifests_of
 from pipelines.outbox import Outbox
 from pipelines.spans import Span
 from pipelines.tables import Tables
@@ -180,8 +181,7 @@ def _commit_delays(table: Table) -> Iterator[Numbers]:
         for snapshot in table.metadata.snapshots[-MOST_COMMITS:]
         if snapshot.summary is None or snapshot.summary.operation is Operation.APPEND
     }
-    current = table.current_snapshot()
-    for manifest in current.manifests(table.io) if current else []:
+    for manifest in manifests_of(table):
         for entry in manifest.fetch_manifest_entry(table.io):
             moment = commits.get(entry.snapshot_id or -1)
             if moment is not None and entry.status is not ManifestEntryStatus.DELETED:

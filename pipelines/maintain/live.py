@@ -7,7 +7,8 @@ from typing import NamedTuple
 from pyiceberg.manifest import DataFile, ManifestContent
 from pyiceberg.table import Table
 
-from pipelines.files import DAY, bound
+from pipelines.files import DAY
+from pipelines.manifests import bound, manifests_of
 
 
 class LiveFile(NamedTuple):
@@ -43,7 +44,6 @@ class LiveFile(NamedTuple):
 
 def live_files(table: Table) -> list[LiveFile]:
     """Data files of the current snapshot."""
-    snapshot = table.current_snapshot()
     field = table.schema().find_field("event_time").field_id
     return [
         LiveFile(
@@ -52,7 +52,7 @@ def live_files(table: Table) -> list[LiveFile]:
             bound(entry.data_file.lower_bounds[field]),
             bound(entry.data_file.upper_bounds[field]),
         )
-        for manifest in (snapshot.manifests(table.io) if snapshot else [])
+        for manifest in manifests_of(table)
         if manifest.content == ManifestContent.DATA
         for entry in manifest.fetch_manifest_entry(table.io)
     ]
@@ -60,6 +60,4 @@ def live_files(table: Table) -> list[LiveFile]:
 
 def has_deletes(table: Table) -> bool:
     """Whether another program deletes rows by delete files, which only a reader applies."""
-    snapshot = table.current_snapshot()
-    manifests = snapshot.manifests(table.io) if snapshot else []
-    return any(manifest.content == ManifestContent.DELETES for manifest in manifests)
+    return any(manifest.content == ManifestContent.DELETES for manifest in manifests_of(table))

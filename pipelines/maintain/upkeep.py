@@ -17,6 +17,7 @@ from pipelines.maintain.compact import compact, groups
 from pipelines.maintain.live import has_deletes, live_files
 from pipelines.maintain.retain import drop, expired
 from pipelines.maintain.sweep import sweep
+from pipelines.manifests import manifests_of
 from pipelines.snapshots import Change, add_snapshot, forget_snapshots
 from pipelines.tables import Tables
 
@@ -194,9 +195,7 @@ def stored_files(table: Table) -> int:
 
 
 def _scattered(table: Table) -> bool:
-    snapshot = table.current_snapshot()
-    manifests = snapshot.manifests(table.io) if snapshot else []
-    return len(manifests) > MANIFESTS + stored_files(table) // FILES_OF_MANIFEST
+    return len(manifests_of(table)) > MANIFESTS + stored_files(table) // FILES_OF_MANIFEST
 
 
 def _memory(name: str) -> str:
