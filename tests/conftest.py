@@ -22,7 +22,7 @@ settings.register_profile("weighbridge", deadline=None)  # other work on the mac
 settings.load_profile("weighbridge")
 
 
-def eventually(condition: Callable[[], bool], seconds: float = 10.0) -> None:
+def eventually(condition: Callable[[], bool], seconds: float = 60.0) -> None:
     """Wait until the condition holds, and fail if it never does."""
     deadline = time.monotonic() + seconds
     while not condition():
