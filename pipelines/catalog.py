@@ -27,8 +27,9 @@ from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError, Program
 
 from pipelines.address import Folder
 from pipelines.local_catalog import LocalCatalog
-from pipelines.objects import CATALOG, UnreachableError, settings
+from pipelines.objects import CATALOG, settings
 from pipelines.room import want_of_room
+from pipelines.table_io import UnreachableError
 from schemas import ConfigurationError, RetriableError
 
 _FILE_IO = {"py-io-impl": "pipelines.table_io.TableIO"}

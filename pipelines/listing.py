@@ -11,7 +11,8 @@ from pathlib import Path
 
 from pipelines.address import Address, folder_of
 from pipelines.batches import InputFile, input_file
-from pipelines.objects import ObjectStore, UnreachableError
+from pipelines.objects import ObjectStore
+from pipelines.table_io import UnreachableError
 from schemas import ConfigurationError
 from weighbridge.archive import is_archive_name
 

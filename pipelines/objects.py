@@ -18,8 +18,7 @@ from pyiceberg.utils.config import Config
 
 from pipelines.address import Address
 from pipelines.store import Store
-from pipelines.table_io import TableIO
-from schemas import RetriableError
+from pipelines.table_io import TableIO, UnreachableError
 
 CATALOG = "weighbridge"
 """Name of the catalog, in SQL catalogs and in PyIceberg's own settings."""
@@ -164,10 +163,6 @@ def settings() -> dict[str, Any]:
     return found
 
 
-class UnreachableError(RetriableError, ConnectionError):
-    """An object store does not answer, or asks for credentials; it may pass."""
-
-
 _MEANINGS: dict[str, tuple[type[OSError], str]] = {
     "AWS Error ACCESS_DENIED": (PermissionError, "S3 does not allow it"),
     "AWS Error NO_SUCH_BUCKET": (FileNotFoundError, "no such bucket on S3"),
@@ -176,7 +171,8 @@ _MEANINGS: dict[str, tuple[type[OSError], str]] = {
     "google::cloud::Status(UNAUTHENTICATED": (PermissionError, "Cloud Storage refuses who we are"),
     "create a OAuth2 access token": (
         UnreachableError,
-        "no Google Cloud credentials; log in with `gcloud auth application-default login`",
+        "Google gives no access token; see that it can be reached, or log in anew with `gcloud "
+        "auth application-default login`",
     ),
     "google::cloud::Status(UNAVAILABLE": (UnreachableError, "Cloud Storage does not answer"),
 }

@@ -8,6 +8,8 @@ from datetime import timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import google.auth
+from google.auth.exceptions import DefaultCredentialsError
 from pyarrow.fs import FileSystem, GcsFileSystem
 from pyiceberg.io import (
     GCS_DEFAULT_LOCATION,
@@ -19,15 +21,20 @@ from pyiceberg.io import (
 from pyiceberg.io.pyarrow import PyArrowFile, PyArrowFileIO
 from pyiceberg.utils.datetime import millis_to_datetime
 
+from schemas import RetriableError
 from weighbridge.durable import sync_folder
 
 RETRY_FOR = timedelta(minutes=1)
 """How long one operation on Cloud Storage is tried, as for other destinations that do not answer.
 
-Google's C++ client goes on for 15 minutes. Without credentials, too: it takes that for an outage.
+Google's C++ client goes on for 15 minutes.
 """
 _LAST = ".json"
 """A commit's last file, beside its others: to sync their folder once is enough."""
+
+
+class UnreachableError(RetriableError, ConnectionError):
+    """An object store does not answer, or asks for credentials; it may pass."""
 
 
 class TableIO(PyArrowFileIO):
@@ -45,6 +52,8 @@ class TableIO(PyArrowFileIO):
 
     # PyIceberg 0.12 has no property for the time limit; tests see that this is what it calls.
     def _initialize_gcs_fs(self) -> FileSystem:
+        if not self.properties.get(GCS_TOKEN):
+            _see_credentials()
         host = urlsplit(self.properties.get(GCS_SERVICE_HOST, ""))
         expires = self.properties.get(GCS_TOKEN_EXPIRES_AT_MS)
         return GcsFileSystem(
@@ -55,6 +64,17 @@ class TableIO(PyArrowFileIO):
             endpoint_override=host.netloc or None,
             retry_time_limit=RETRY_FOR,
         )
+
+
+def _see_credentials() -> None:
+    """Ask for them where Google's C++ client looks, too: it takes their want for an outage."""
+    try:
+        google.auth.default()
+    except DefaultCredentialsError:
+        raise UnreachableError(
+            "no Google Cloud credentials: log in with `gcloud auth application-default login`, or "
+            "name a key file in GOOGLE_APPLICATION_CREDENTIALS"
+        ) from None
 
 
 class _SyncedStream(io.BufferedWriter):

@@ -14,9 +14,11 @@ from support import Home, environment, packed, scored
 from pipelines import table_io
 from pipelines.address import folder_of
 from pipelines.cli import main
-from pipelines.objects import TableFiles, UnreachableError, settings
+from pipelines.listing import match_files
+from pipelines.objects import TableFiles, settings
 from pipelines.store import Store
-from pipelines.table_io import TableIO
+from pipelines.table_io import TableIO, UnreachableError
+from schemas import ConfigurationError
 
 NOWHERE = "http://127.0.0.1:9"
 CASES = [
@@ -64,6 +66,19 @@ def test_files_of_tables_are_not_asked_for_for_ever() -> None:
     for io in (TableIO(settings()), pickle.loads(pickle.dumps(TableIO(settings())))):
         with pytest.raises(OSError, match="Retry policy exhausted"):
             io.new_input("gs://closed/table/a.json").exists()
+
+
+def test_without_credentials_nothing_is_tried(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("GOOGLE_APPLICATION_CREDENTIALS", raising=False)
+    monkeypatch.delenv("STORAGE_EMULATOR_HOST", raising=False)
+    monkeypatch.setenv("CLOUDSDK_CONFIG", str(tmp_path))
+    monkeypatch.setenv("NO_GCE_CHECK", "true")
+    with pytest.raises(ConfigurationError, match="--archive: no Google Cloud credentials: log in"):
+        match_files("gs://without-credentials/a", "--archive")
+    with pytest.raises(UnreachableError, match="no Google Cloud credentials: log in"):
+        TableIO().new_input("gs://without-credentials/t").exists()
 
 
 @pytest.mark.usefixtures("closed")
