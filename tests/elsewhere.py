@@ -86,22 +86,30 @@ def in_rest_catalog(bucket: str, folder: Path) -> Iterator[Elsewhere]:
     Raises:
         NotInstalled: the catalog's server is not.
     """
-    warehouse = f"{bucket}/{folder.name}/tables"
     settings = {
         "CATALOG_IO__IMPL": "org.apache.iceberg.gcp.gcs.GCSFileIO",
         "CATALOG_GCS_SERVICE_HOST": os.environ["STORAGE_EMULATOR_HOST"],
         "CATALOG_GCS_NO__AUTH": "true",
-        "CATALOG_WAREHOUSE": warehouse,
+        "CATALOG_WAREHOUSE": f"{bucket}/{folder.name}/tables",
     }
-    home = Address(f"{bucket}/{folder.name}/home")
-    with rest_server(folder, **settings) as local:
-        uri = named(local)
-        tables = Tables(home, CatalogAddress(uri, warehouse))
-        yield Elsewhere(
-            home,
-            [f"--catalog_uri={uri}", f"--warehouse={warehouse}"],
-            lambda name: tables.load(name).scan().to_arrow().to_pylist(),
-        )
+    with rest_server(folder, **settings) as uri:
+        yield _in_catalog(named(uri), bucket, folder)
+
+
+@contextmanager
+def in_postgres(uri: str, bucket: str, folder: Path) -> Iterator[Elsewhere]:
+    """Iceberg tables in a catalog of a PostgreSQL server, their files and the home in a bucket."""
+    yield _in_catalog(named(uri), bucket, folder)
+
+
+def _in_catalog(uri: str, bucket: str, folder: Path) -> Elsewhere:
+    home, warehouse = (f"{bucket}/{folder.name}/{name}" for name in ("home", "tables"))
+    tables = Tables(Address(home), CatalogAddress(uri, warehouse))
+    return Elsewhere(
+        Address(home),
+        [f"--catalog_uri={uri}", f"--warehouse={warehouse}"],
+        lambda name: tables.load(name).scan().to_arrow().to_pylist(),
+    )
 
 
 @contextmanager
