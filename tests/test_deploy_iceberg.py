@@ -21,6 +21,7 @@ from pipelines.cli import _main
 from pipelines.deploy.record import recorded
 
 pytestmark = pytest.mark.slow
+ROOT = Path(__file__).parent.parent
 SCORES = packed("scores", [scored(0.5), scored(0.25)])
 MESSAGES = [
     SCORES,
@@ -89,6 +90,16 @@ def test_what_is_submitted_gives_the_rows_of_a_local_run(
     home.run()
     elsewhere.check(home, TABLE)
     assert [row["score"] for row in elsewhere.rows(TABLE)] == [0.5, 0.25, 0.75]
+
+
+@pytest.mark.parametrize("elsewhere", ["postgres"], indirect=True)
+def test_workers_have_no_driver_of_postgresql_unless_an_image_brings_it(
+    cloud: Cloud, elsewhere: Elsewhere
+) -> None:
+    more = f"--setup_file={ROOT}/setup.py", "--extractors_package=extractors"
+    status, out, err = cloud.deploy("--dry_run", *more)
+    assert (status, out) == (2, "")
+    assert "workers would not have the package psycopg, with the driver of --catalog_uri" in err
 
 
 @pytest.mark.parametrize("elsewhere", ["rest"], indirect=True)

@@ -14,6 +14,7 @@ from pipelines.options import RUN_PARAMETERS
 from pipelines.units import Duration
 
 WORKER_THREADS = 4
+_COUNT = click.IntRange(1, 2**31 - 1)  # as the service's own fields are
 _OF_RUN = (
     *("home", "tables", "catalog_uri", "warehouse"),
     *("catalog_property", "dataset", "staging", "extractors_package", "exclude_model"),
@@ -70,21 +71,21 @@ _OWN: list[click.Parameter] = [
     ),
     click.Option(
         ["--num_workers"],
-        type=click.IntRange(min=1),
+        type=_COUNT,
         default=1,
         show_default=True,
         help="Workers at the start, and at least.",
     ),
     click.Option(
         ["--max_num_workers"],
-        type=click.IntRange(min=1),
+        type=_COUNT,
         default=10,
         show_default=True,
         help="Workers at most: a bound on what it costs.",
     ),
     click.Option(
         ["--worker_threads"],
-        type=click.IntRange(min=1),
+        type=_COUNT,
         default=WORKER_THREADS,
         show_default=True,
         help="Threads of each worker process, of which there is one for each CPU.",
@@ -219,9 +220,8 @@ class Settings:
         """
         own = {item.name: parameters[item.name] for item in fields(cls) if item.name in parameters}
         own["job_name"] = own["job_name"] or "-".join(filter(None, ("weighbridge", environment)))
-        if own["setup_file"]:  # Beam goes into its folder, which must have a name
-            path = Path(own["setup_file"])
-            own["setup_file"] = f"{path.parent}/{path.name}"
+        if own["setup_file"]:  # Beam goes into its folder, and names it from there once more
+            own["setup_file"] = str(Path(own["setup_file"]).absolute())
         own["temp_location"] = own["temp_location"] or own["staging_location"]
         return cls(**own, beam_args=tuple(beam_args))
 
