@@ -86,6 +86,13 @@ class RunOptions(Place):
         return self.local_home("following").resolve() / "archive"
 
 
+NOTHING_OF_HERE = (
+    # To Dataflow Beam would send what the launching script has imported, else,
+    "--no_save_main_session",
+    # and stage a list of this machine's packages, with the path of its interpreter.
+    "--experiments=disable_logging_submission_environment",
+)
+"""Arguments of Beam that keep the launching machine out of a job."""
 PACKAGE = click.Option(
     ["--extractors_package"],
     default=DEFAULT_PACKAGE,

@@ -122,6 +122,9 @@ def test_exactly_our_packages_are_staged(staged: Staged) -> None:
     about = {"LICENSE", "MANIFEST.in", "PKG-INFO", "README.md", "pyproject.toml", "setup.cfg"}
     assert rest <= about | {"weighbridge_pipeline.egg-info"}
     assert staged.file("extra_packages.txt").read_text() == "acme_extractors-1.0.0.tar.gz\n"
+    files_there = {path.name for path in staged.folder.rglob("*") if path.is_file()}
+    ours = {"acme_extractors-1.0.0.tar.gz", "extra_packages.txt", "workflow.tar.gz"}
+    assert files_there == ours | {"pipeline.pb"}
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from pipelines.options import RUN_PARAMETERS
+from pipelines.options import NOTHING_OF_HERE, RUN_PARAMETERS
 from pipelines.units import Duration
 
 WORKER_THREADS = 4
@@ -232,8 +232,7 @@ class Settings:
             mapping: old to new names of steps, if this is an update of a running job.
         """
         words = ["--runner=DataflowRunner", "--autoscaling_algorithm=THROUGHPUT_BASED"]
-        # To Dataflow Beam would send what the launching script has imported, else.
-        words.append("--no_save_main_session")
+        words += NOTHING_OF_HERE
         for name, given in _NAMES.items():
             value = getattr(self, name)
             if value:
@@ -244,8 +243,6 @@ class Settings:
             words.append("--no_use_public_ips")
         if self.streaming_mode == "at_least_once":
             words.append("--dataflow_service_options=streaming_mode_at_least_once")
-        # Beam would stage a list of this machine's packages, with the path of its interpreter.
-        words.append("--experiments=disable_logging_submission_environment")
         if mapping is not None:
             words.append("--update")
             if mapping:
