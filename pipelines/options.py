@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -305,6 +306,16 @@ def unknown_beam_args(words: Sequence[str]) -> list[str]:
     """
     found: list[str] = _beam_parser().parse_known_args(list(words))[1]
     return found
+
+
+def is_beam_option(name: str) -> bool:
+    """Whether Beam has an option of that name, without its hyphens."""
+    return f"--{name}" in _beam_options()
+
+
+@lru_cache
+def _beam_options() -> frozenset[str]:
+    return frozenset(_beam_parser()._option_string_actions)
 
 
 def _beam_parser() -> Any:
