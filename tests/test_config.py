@@ -105,7 +105,7 @@ def test_the_environment_holds_spaces_and_models() -> None:
         ),
         (
             "zzz = 1",
-            "zzz is no option or section; there is what `weighbridge config show COMMAND` n",
+            "zzz is no option or section; there is what `weighbridge config show",
         ),
         ("labels = 'a=b'", "labels takes a list, and not text"),
         ("labels = [1]", "labels takes a list, each text, and not a number"),

@@ -22,6 +22,8 @@ from apache_beam.internal.gcp import auth
 from apache_beam.options.pipeline_options import GoogleCloudOptions
 from apache_beam.options.pipeline_options_validator import PipelineOptionsValidator
 from apache_beam.runners.dataflow.dataflow_runner import DataflowRunner
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
@@ -260,6 +262,26 @@ def test_nobody_is_logged_in(
         assert _main(command(flag)) == 2
         out, err = capsys.readouterr()
         assert "no Google Cloud credentials: log in with `gcloud auth application-def" in out + err
+
+
+def test_that_google_cannot_be_reached_is_not_called_a_wrong_login(
+    monkeypatch: pytest.MonkeyPatch, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("STORAGE_EMULATOR_HOST", raising=False)
+    for name in ("_credentials_init", "_credentials"):
+        monkeypatch.setattr(auth._Credentials, name, None)
+    private = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
+    key = rsa.generate_private_key(65537, 2048)
+    account = {
+        "type": "service_account",
+        "client_email": "someone@my-project.iam.gserviceaccount.com",
+        "private_key": key.private_bytes(*private, serialization.NoEncryption()).decode(),
+        "token_uri": "http://127.0.0.1:1/token",
+    }
+    (folder / "key.json").write_text(json.dumps(account))
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(folder / "key.json"))
+    assert _main(command("--dry_run")) == 1
+    assert "Google, which checks who we are, cannot be reached" in capsys.readouterr().err
 
 
 PLACES = st.from_regex(r"gs://[a-z0-9._-]{1,6}(/.{0,6})?", fullmatch=True)
