@@ -25,7 +25,7 @@ from pipelines.listing import match_files
 from pipelines.local import Extraction
 from pipelines.maintain.keeper import KeeperThread, after_run, keeper_of
 from pipelines.metrics import UNKNOWN, Counts, counts, merge
-from pipelines.options import RunOptions, parse_run
+from pipelines.options import NOTHING_OF_HERE, RunOptions, parse_run
 from pipelines.push import Push
 from pipelines.pusher import Pusher
 from pipelines.report import Report
@@ -148,7 +148,7 @@ def _run_elsewhere(
     options = _anywhere(options)
     push = _prepare(extractors, options, display)
     earlier = _deliver(push, wait=False)
-    beam_options = PipelineOptions(list(options.beam_args))
+    beam_options = PipelineOptions([*NOTHING_OF_HERE, *options.beam_args])
     # Named, as DirectRunner would first look for other runners.
     runner = FnApiRunner() if names_direct_runner(beam_options) else None
     pipeline = beam.Pipeline(runner=runner, options=beam_options)
@@ -164,7 +164,7 @@ def _stream(extractors: Extractors, options: RunOptions, display: Display) -> Re
     read = ReadSubscription(options.input_subscription)
     push = _prepare(extractors, options, display)
     _deliver(push, wait=False)
-    beam_options = PipelineOptions(list(options.beam_args))
+    beam_options = PipelineOptions([*NOTHING_OF_HERE, *options.beam_args])
     beam_options.view_as(StandardOptions).streaming = True
     runner: str | None = None
     push_interval: float | None = options.commit_interval

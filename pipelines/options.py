@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -86,6 +87,13 @@ class RunOptions(Place):
         return self.local_home("following").resolve() / "archive"
 
 
+NOTHING_OF_HERE = (
+    # To Dataflow Beam would send what the launching script has imported, else,
+    "--no_save_main_session",
+    # and stage a list of this machine's packages, with the path of its interpreter.
+    "--experiments=disable_logging_submission_environment",
+)
+"""Arguments of Beam that keep the launching machine out of a job."""
 PACKAGE = click.Option(
     ["--extractors_package"],
     default=DEFAULT_PACKAGE,
@@ -298,6 +306,16 @@ def unknown_beam_args(words: Sequence[str]) -> list[str]:
     """
     found: list[str] = _beam_parser().parse_known_args(list(words))[1]
     return found
+
+
+def is_beam_option(name: str) -> bool:
+    """Whether Beam has an option of that name, without its hyphens."""
+    return f"--{name}" in _beam_options()
+
+
+@lru_cache
+def _beam_options() -> frozenset[str]:
+    return frozenset(_beam_parser()._option_string_actions)
 
 
 def _beam_parser() -> Any:

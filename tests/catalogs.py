@@ -100,8 +100,12 @@ def postgres_server(folder: Path) -> Iterator[str]:
     initdb = [found[0] / "initdb", "-D", data, "-U", "scales", "--pwfile", password]
     options = ["--auth=scram-sha-256", "--no-sync", "--no-locale", "-E", "UTF8"]
     subprocess.run([*initdb, *options], check=True, capture_output=True, cwd=folder, **user)
+    # By the machine's name, too: a launch refuses addresses that only mean this machine.
+    with open(data / "pg_hba.conf", "a") as rules:
+        rules.write("host all all samehost scram-sha-256\nhost all all 127.0.0.0/8 scram-sha-256\n")
+    own = f"listen_addresses=127.0.0.1,{socket.gethostname()}"
     server = [found[0] / "postgres", "-D", data, "-p", str(port), "-k", folder, "-c", "fsync=off"]
-    command = [*map(str, server), "-c", "listen_addresses=127.0.0.1", "-c", "max_connections=200"]
+    command = [*map(str, server), "-c", own, "-c", "max_connections=200"]
     with (
         _process(command, folder / "postgres.log", port, user=user, cwd=folder),
         environment(PGPASSWORD="sesame"),

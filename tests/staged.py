@@ -109,6 +109,14 @@ def in_python(graph: model.Pipeline, python: Path, folder: Path) -> model.Pipeli
     return graph
 
 
+def in_this_process(graph: model.Pipeline) -> model.Pipeline:
+    """The graph, whose workers are threads of this process."""
+    for environment in graph.components.environments.values():
+        environment.urn, environment.payload = python_urns.EMBEDDED_PYTHON, b""
+        del environment.dependencies[:]
+    return graph
+
+
 def _bounded(graph: model.Pipeline, messages: Iterable[Message]) -> model.Pipeline:
     """The graph over a subscription that ends, and without triggers by the clock.
 

@@ -68,6 +68,8 @@ def test_the_interval_that_fits_is_named(tables: int, interval: int) -> None:
     check_interval(interval, tables)
     with pytest.raises(ConfigurationError, match=f"use --commit_interval {interval}s or longer"):
         check_interval(interval - 1, tables)
+    with pytest.raises(ConfigurationError, match=f"use --commit_interval {interval}s or longer"):
+        check_interval(0, tables)
 
 
 @pytest.mark.parametrize("interval", [64, 300, 960])

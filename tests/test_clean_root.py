@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 from clean_root import Image, beam_root, docker, image_of, shared
+from elsewhere import Elsewhere
 from google_emulators import NotInstalled
 from staged import Staged, run_graph, stage
-from test_staged import MESSAGES, Elsewhere, check_rows, company, elsewhere, staged
+from test_staged import MESSAGES, check_rows, company, elsewhere, staged
 
 pytestmark = pytest.mark.slow
 __all__ = ["company", "elsewhere", "staged"]

@@ -97,8 +97,18 @@ def test_the_environment_holds_spaces_and_models() -> None:
     [
         ("x = 1\ny = 2 3", "weighbridge.toml is no TOML: .*line 2"),
         ("wokers = 1", r"weighbridge.toml: wokers is no option or section; did you mean workers\?"),
-        ("cancel = true", "weighbridge.toml: cancel is no option or section"),
-        ("[env.prod]\nyes = true", r"weighbridge.toml \[env.prod\]: yes is no option or section"),
+        ("cancel = true", "weighbridge.toml: cancel is given by hand only, as --cancel; drop it"),
+        ("[env.prod]\nyes = true", r"weighbridge.toml \[env.prod\]: yes is given by hand only"),
+        (
+            "disk_size_gb = 50",
+            "disk_size_gb is an option of Apache Beam, which .*: --disk_size_gb=…",
+        ),
+        (
+            "zzz = 1",
+            "zzz is no option or section; there is what `weighbridge config show",
+        ),
+        ("labels = 'a=b'", "labels takes a list, and not text"),
+        ("labels = [1]", "labels takes a list, each text, and not a number"),
         ("workers = 'two'", "weighbridge.toml: workers takes a whole number, and not text"),
         ("workers = true", "workers takes a whole number, and not true or false"),
         ("workers = 0", "weighbridge.toml: workers: 0 is not in the range"),

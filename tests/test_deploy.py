@@ -80,7 +80,7 @@ def test_nothing_of_the_launching_machine_is_sent(cloud: Cloud) -> None:
         else:
             sent.append(path.read_bytes())
     assert {path.name for path in cloud.staged().iterdir()} == {"pipeline.pb", "workflow.tar.gz"}
-    here = {str(Path.cwd()), sys.prefix, socket.gethostname(), str(Path.home() / ".")}
+    here = {str(Path.cwd()), str(ROOT), sys.prefix, socket.gethostname(), str(Path.home() / ".")}
     named = {text for text in here for data in sent if len(text) > 5 and text.encode() in data}
     assert named == set()
 
@@ -157,6 +157,38 @@ def test_a_package_that_workers_would_not_have(cloud: Cloud, tmp_path: Path) -> 
     [pool] = json.loads(out)["environment"]["workerPools"]
     staged = {package["name"] for package in pool["packages"]}
     assert staged == {"workflow.tar.gz", "other.tar.gz", "extra_packages.txt"}
+    assert str(tmp_path) not in out
+    (tmp_path / "other.tar.gz").write_bytes(b"no archive")
+    more = "--extra_package=other.tar.gz", "--dry_run"
+    assert "Error: other.tar.gz cannot be read as a distribution" in cloud.deploy(*more)[2]
+
+
+def test_what_cannot_be_built_is_said_without_a_traceback(cloud: Cloud, tmp_path: Path) -> None:
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "setup.py").write_text("raise RuntimeError('not today')\n")
+    status, out, err = cloud.deploy("--setup_file=own/setup.py")
+    assert (status, out) == (2, "")
+    assert err.splitlines()[-1].endswith(
+        "own/setup.py cannot be built; what the build said is above"
+    )
+    assert "CalledProcessError" not in err
+    assert cloud.dataflow.calls == []
+
+
+def test_a_project_below_the_folder_is_built(cloud: Cloud, tmp_path: Path) -> None:
+    own = tmp_path / "own"
+    own.mkdir()
+    for package in ("pipelines", "mended"):
+        write_package(own, package)
+    (own / "pyproject.toml").write_text(
+        '[build-system]\nrequires = ["setuptools"]\nbuild-backend = "setuptools.build_meta"\n'
+        '[project]\nname = "own"\nversion = "1"\n'
+        '[tool.setuptools]\npackages = ["pipelines", "mended"]\n'
+    )
+    status, out, err = cloud.deploy("--setup_file=own/pyproject.toml", "--dry_run")
+    assert status == 0, err
+    [pool] = json.loads(out)["environment"]["workerPools"]
+    assert [package["name"] for package in pool["packages"]] == ["workflow.tar.gz"]
 
 
 def test_a_module_that_is_broken_stops_the_launch(cloud: Cloud, tmp_path: Path) -> None:

@@ -22,6 +22,8 @@ from apache_beam.internal.gcp import auth
 from apache_beam.options.pipeline_options import GoogleCloudOptions
 from apache_beam.options.pipeline_options_validator import PipelineOptionsValidator
 from apache_beam.runners.dataflow.dataflow_runner import DataflowRunner
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
@@ -114,13 +116,17 @@ SETTINGS = _settings()
         ({"temp_location": "s3://b/x"}, [], "--temp_location: s3://b/x is not of the form gs://"),
         ({"sdk_container_image": ""}, [], "workers would have neither Weighbridge nor extractors"),
         ({"sdk_container_image": "worker"}, [], "worker is not of the form HOST/PATH:TAG, as"),
+        ({"sdk_container_image": "https://eu.example/a/b:1"}, [], "b:1 is not of the form HOST/PA"),
+        ({"sdk_container_image": "eu.example/Worker:1"}, [], "Worker:1 is not of the form HOST/PA"),
         ({"setup_file": "./setup.py"}, [], "--sdk_container_image and --setup_file: name one"),
-        ({"sdk_container_image": "", "setup_file": "nope/setup.py"}, [], "no file nope/setup.py"),
+        ({"sdk_container_image": "", "setup_file": "nope/setup.py"}, [], "nope/setup.py"),
         ({"sdk_container_image": "", "setup_file": "a.py"}, [], "is no setup.py and no pyproject"),
         ({"extra_package": "own.tar.gz"}, [], "--extra_package: there is no file own.tar.gz"),
         ({"extra_package": "."}, [], "--extra_package: there is no file ."),
         ({"num_workers": "5", "max_num_workers": "2"}, [], "--num_workers 5 is more than --max_nu"),
-        ({"num_workers": "0"}, [], "0 is not in the range x>=1"),
+        ({"num_workers": "0"}, [], "0 is not in the range 1<=x<=2147483647"),
+        ({"max_num_workers": "9999999999"}, [], "9999999999 is not in the range 1<=x<=2147483647"),
+        ({"worker_machine_type": "N2D 2"}, [], "--worker_machine_type: N2D 2 is no type of machi"),
         ({"service_account_email": "me"}, [], "--service_account_email: me is no address"),
         ({"subnetwork": "inner"}, [], "inner is not of the form regions/REGION/subnetworks/NAME"),
         ({"subnetwork": "regions/x1/subnetworks/a"}, [], "--subnetwork is in x1, and --region is"),
@@ -256,6 +262,26 @@ def test_nobody_is_logged_in(
         assert _main(command(flag)) == 2
         out, err = capsys.readouterr()
         assert "no Google Cloud credentials: log in with `gcloud auth application-def" in out + err
+
+
+def test_that_google_cannot_be_reached_is_not_called_a_wrong_login(
+    monkeypatch: pytest.MonkeyPatch, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("STORAGE_EMULATOR_HOST", raising=False)
+    for name in ("_credentials_init", "_credentials"):
+        monkeypatch.setattr(auth._Credentials, name, None)
+    private = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
+    key = rsa.generate_private_key(65537, 2048)
+    account = {
+        "type": "service_account",
+        "client_email": "someone@my-project.iam.gserviceaccount.com",
+        "private_key": key.private_bytes(*private, serialization.NoEncryption()).decode(),
+        "token_uri": "http://127.0.0.1:1/token",
+    }
+    (folder / "key.json").write_text(json.dumps(account))
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(folder / "key.json"))
+    assert _main(command("--dry_run")) == 1
+    assert "Google, which checks who we are, cannot be reached" in capsys.readouterr().err
 
 
 PLACES = st.from_regex(r"gs://[a-z0-9._-]{1,6}(/.{0,6})?", fullmatch=True)

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import io
-import os
 import shutil
-import socket
 import subprocess
 import sys
 import tarfile
@@ -14,16 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from catalogs import NotInstalled, rest_server
+from elsewhere import Elsewhere, in_bigquery, in_rest_catalog
+from google_emulators import NotInstalled
 from staged import Staged, fresh_environment, in_python, run_graph, stage
 from support import Home, packed, plain, scored
 from test_layout import PACKAGES, files
-
-from pipelines.address import Address
-from pipelines.catalog import CatalogAddress
-from pipelines.store import Store
-from pipelines.tables import Tables
-from weighbridge.archive import Message, read_archive
 
 pytestmark = pytest.mark.slow
 
@@ -49,46 +41,16 @@ MESSAGES = [
 ]
 
 
-class Elsewhere:
-    """Tables and a home that workers of other machines reach: a catalog's server, and a bucket.
-
-    Both are on this machine. The launcher goes by names, and refuses those that mean it.
-    """
-
-    def __init__(self, home: str, uri: str) -> None:
-        self.home = Address(home)
-        self.uri = uri.replace("127.0.0.1", socket.gethostname())
-        self.arguments = [f"--home={self.home}", f"--catalog_uri={self.uri}", "--no_arize"]
-
-    def rows(self, table: str) -> list[dict[str, Any]]:
-        tables = Tables(self.home, CatalogAddress(self.uri, ""))
-        return comparable(tables.load(table).scan().to_arrow().to_pylist())
-
-    def stored(self, folder: str) -> list[Message]:
-        store = Store(self.home)
-        found: list[Message] = []
-        for name in store.names(folder, ".avro"):
-            found += read_archive(io.BytesIO(store.read(name)))
-        return sorted(found, key=lambda message: message.message_id)
-
-
-def comparable(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Without the file of a dead letter: a stream shares messages out to others."""
-    kept = [{k: v for k, v in row.items() if k not in ("file", "position")} for row in rows]
-    return sorted(kept, key=lambda row: str(row["row_id"]))
-
-
 @pytest.fixture
-def elsewhere(gs: str, tmp_path: Path) -> Iterator[Elsewhere]:
-    settings = {
-        "CATALOG_IO__IMPL": "org.apache.iceberg.gcp.gcs.GCSFileIO",
-        "CATALOG_GCS_SERVICE_HOST": os.environ["STORAGE_EMULATOR_HOST"],
-        "CATALOG_GCS_NO__AUTH": "true",
-        "CATALOG_WAREHOUSE": f"{gs}/{tmp_path.name}/tables",
-    }
+def elsewhere(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Elsewhere]:
+    """Iceberg tables, unless a test names those of BigQuery."""
+    if getattr(request, "param", "iceberg") == "iceberg":
+        place = in_rest_catalog(request.getfixturevalue("gs"), tmp_path)
+    else:
+        place = in_bigquery(request.getfixturevalue("google"), tmp_path)
     try:
-        with rest_server(tmp_path, **settings) as uri:
-            yield Elsewhere(f"{gs}/{tmp_path.name}/home", uri)
+        with place as found:
+            yield found
     except NotInstalled as missing:
         pytest.skip(str(missing))
 
@@ -129,21 +91,11 @@ def local(folder: Path, company: Path) -> Home:
 
 
 def check_rows(elsewhere: Elsewhere, folder: Path, company: Path) -> None:
-    """That tables, dead letters and parked envelopes are those of a run on this machine."""
-    home = local(folder, company)
-    for table in ("models.ride_fare", "models.ride_fare_actuals", "weighbridge.failures"):
-        namespace, _, name = table.partition(".")
-        rows = elsewhere.rows(table)
-        assert rows == comparable(home.rows(name, namespace)) != []
-    for table in ("parked", "skipped"):
-        rows = elsewhere.rows(f"weighbridge.{table}")
-        assert rows == comparable(home.rows(table, "weighbridge")) != []
-    for name in ("failures", "parked"):
-        ours = sorted(home.stored(name), key=lambda message: message.message_id)
-        assert elsewhere.stored(name) == ours != []
+    elsewhere.check(local(folder, company), "models.ride_fare", "models.ride_fare_actuals")
     assert len(elsewhere.rows("models.ride_fare")) == 40
 
 
+@pytest.mark.parametrize("elsewhere", ["iceberg", "bigquery"], indirect=True)
 def test_a_fresh_environment_runs_what_is_staged(
     staged: Staged, elsewhere: Elsewhere, company: Path, tmp_path: Path
 ) -> None:
@@ -170,6 +122,9 @@ def test_exactly_our_packages_are_staged(staged: Staged) -> None:
     about = {"LICENSE", "MANIFEST.in", "PKG-INFO", "README.md", "pyproject.toml", "setup.cfg"}
     assert rest <= about | {"weighbridge_pipeline.egg-info"}
     assert staged.file("extra_packages.txt").read_text() == "acme_extractors-1.0.0.tar.gz\n"
+    files_there = {path.name for path in staged.folder.rglob("*") if path.is_file()}
+    ours = {"acme_extractors-1.0.0.tar.gz", "extra_packages.txt", "workflow.tar.gz"}
+    assert files_there == ours | {"pipeline.pb"}
 
 
 @pytest.mark.parametrize(

@@ -30,9 +30,9 @@ def check_interval(interval: float, tables: int) -> None:
     shortest = shortest_interval(tables)
     if interval >= shortest:
         return
-    jobs = round(tables * _DAY / interval)
+    jobs = f"{round(tables * _DAY / interval):,}" if interval else "countless"
     raise ConfigurationError(
-        f"--commit_interval {interval:g}s with {tables} tables is {jobs:,} load jobs a day, and "
+        f"--commit_interval {interval:g}s with {tables} tables is {jobs} load jobs a day, and "
         f"BigQuery takes {LOADS_PER_TABLE:,} for a table and {LOADS_PER_PROJECT:,} for a project; "
         f"use --commit_interval {shortest}s or longer"
     )

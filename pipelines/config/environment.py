@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 Options = Mapping[str, Sequence[click.Option]]
 """The options of all commands, by name."""
+GIVEN_BY_HAND = ("cancel", "drain", "update", "yes")
+"""Options that would do harm if a file gave them each time."""
 _SECTIONS = ("arize", "models")
 _COUNT = click.IntRange(min=1)
 _KINDS: list[tuple[type[Any], tuple[type, ...], str]] = [
@@ -122,6 +124,8 @@ def _over(
     own: dict[str, Any] = {}
     for key, value in section.table.items():
         if key not in _SECTIONS:
+            if key not in options:
+                _not_ours(key, section)
             section.known(key, [*options, *_SECTIONS], "option or section")
             own[key] = _option_value(options[key], value, section)
     placed = {name: Value(value, section.where) for name, value in own.items()}
@@ -132,12 +136,26 @@ def _over(
     return _with_spaces(replace(environment, models=models), section)
 
 
+def _not_ours(key: str, section: Section) -> None:
+    """Refuse an option that there is, but not in a file."""
+    from pipelines.options import is_beam_option  # which takes Beam's to know
+
+    if key in GIVEN_BY_HAND:
+        raise section.wrong(f"{key} is given by hand only, as --{key}; drop it")
+    if is_beam_option(key):
+        raise section.wrong(
+            f"{key} is an option of Apache Beam, which are given by hand only: --{key}=…"
+        )
+
+
 def _option_value(options: Sequence[click.Option], value: Any, section: Section) -> Any:
     for option in options:
         name = str(option.name)
         if option.multiple:
             value = _many(value)
-        values = value if option.multiple and isinstance(value, list) else [value]
+            if not isinstance(value, list):
+                raise section.wrong(f"{name} takes a list, and not {kind(value)}")
+        values = value if option.multiple else [value]
         for each in values:
             types, what = next(
                 (types, what) for type_, types, what in _KINDS if isinstance(option.type, type_)

@@ -14,6 +14,7 @@ from typing import Any
 from schemas.errors import ConfigurationError
 
 FILE = "weighbridge.toml"
+_FEW = 20
 _KINDS: list[tuple[type | tuple[type, ...], str]] = [
     (bool, "true or false"),
     ((int, float), "a number"),
@@ -56,11 +57,14 @@ class Section:
         Raises:
             ConfigurationError: it is none of them.
         """
-        names = list(names)
+        names = set(names)
         if key in names:
             return
         near = get_close_matches(key, names, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"there is {listed(names) or 'none'}"
+        there = (
+            listed(names) if len(names) <= _FEW else "what `weighbridge config show COMMAND` says"
+        )
+        hint = f"did you mean {near[0]}?" if near else f"there is {there or 'none'}"
         raise self.wrong(f"{quoted(key)} is no {what}; {hint}")
 
     def sections(self, key: str) -> list[Section]:

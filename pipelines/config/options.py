@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from pipelines.config.environment import Environment, over, read_environment
+from pipelines.config.environment import GIVEN_BY_HAND, Environment, over, read_environment
 from pipelines.logs import FORMATS, use_json
 
 if TYPE_CHECKING:
@@ -24,8 +24,6 @@ REPLACES = {
     "tables": ("dataset", "staging", "catalog_uri", "warehouse", "catalog_property"),
 }
 """Options that contradict one, by that one: given as a flag, it is not held up by the file's."""
-GIVEN_BY_HAND = ("cancel", "drain", "update", "yes")
-"""Options that would do harm if a file gave them each time."""
 
 CONFIG = click.Option(
     ["--config"],

@@ -11,7 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import apache_beam as beam
-from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions, TestOptions
+from apache_beam.options.pipeline_options import (
+    PipelineOptions,
+    SetupOptions,
+    StandardOptions,
+    TestOptions,
+)
 from apache_beam.portability.api import beam_runner_api_pb2
 
 from extractors import Extractors
@@ -56,6 +61,7 @@ class Built:
         from apache_beam.runners.dataflow.internal import apiclient
 
         self.job.options.view_as(TestOptions).dry_run = False
+        without_paths(self.job.options)
         environment = apiclient.Environment(
             sorted(self.packages()), self.job.options, "8", "", self.graph
         )
@@ -72,12 +78,21 @@ def beam_options(
     return found
 
 
+def without_paths(options: PipelineOptions) -> PipelineOptions:
+    """The options without files of this machine, once the graph names what was built of them."""
+    setup = options.view_as(SetupOptions)
+    setup.setup_file = setup.extra_packages = None
+    return options
+
+
 def build(settings: Settings, options: RunOptions, extractors: Extractors, record: Record) -> Built:
     """Build the job, and send nothing.
 
     Raises:
         ConfigurationError: Beam refuses it, or workers would lack a package.
     """
+    for path in settings.packages:
+        set(_modules(path))
     try:
         pipeline = beam.Pipeline(
             options=beam_options(settings, "--dry_run=True"), display_data={KEY: record.to_json()}
@@ -88,23 +103,34 @@ def build(settings: Settings, options: RunOptions, extractors: Extractors, recor
     build_stream(messages, extractors, options, options.commit_interval)
     try:
         result: Any = pipeline.run()
-    except (RuntimeError, ValueError) as error:  # of a package that cannot be built, above all
+    except (RuntimeError, ValueError) as error:
+        if "CalledProcessError" in str(error):  # Beam quotes its own traceback
+            raise ConfigurationError(
+                f"--setup_file: {settings.setup_file} cannot be built; what the build said is above"
+            ) from None
         raise ConfigurationError(f"the job cannot be built: {error}") from None
     found = recorded(result.job.proto_pipeline)
     assert found is not None
     built = Built(result.job, found)
     if settings.setup_file:
-        _check_packages(built, options.extractors_package.partition(".")[0])
+        _check_packages(built, options)
     return built
 
 
-def _check_packages(built: Built, package: str) -> None:
+def _check_packages(built: Built, options: RunOptions) -> None:
     there = {name for path in built.packages().values() for name in _modules(Path(path))}
-    for name, what in (("pipelines", "Weighbridge"), (package, "the extractors")):
+    needed = {
+        "pipelines": "Weighbridge",
+        options.extractors_package.partition(".")[0]: "the extractors",
+    }
+    if options.catalog_uri.startswith("postgres"):  # neither Beam nor we install it
+        needed["psycopg"] = "the driver of --catalog_uri"
+    for name, what in needed.items():
         if name not in there:
             raise ConfigurationError(
                 f"workers would not have the package {name}, with {what}: it is not in what "
-                "--setup_file builds; name the distribution that has it with --extra_package"
+                "--setup_file builds; name the distribution that has it with --extra_package, or "
+                "an --sdk_container_image instead"
             )
 
 

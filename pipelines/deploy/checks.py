@@ -20,7 +20,10 @@ _REGION = re.compile(r"[a-z]+-[a-z]+[0-9]+")
 _JOB_NAME = re.compile(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?")
 # As strict as Beam: where it likes none of them it makes a bucket of its own.
 _BUCKET = re.compile(r"gs://[a-z0-9][a-z0-9._-]+[a-z0-9]/[^?#*\[\]\s]*")
-_IMAGE = re.compile(r"[a-z0-9][\w.:-]*/[\w./-]+(:[\w.-]+)?(@sha256:[0-9a-f]{64})?")
+_IMAGE = re.compile(
+    r"[a-z0-9][a-z0-9.-]*(:[0-9]+)?(/[a-z0-9][a-z0-9._-]*)+(:[\w.-]+)?(@sha256:[0-9a-f]{64})?"
+)
+_MACHINE = re.compile(r"[a-z][a-z0-9./-]*")
 _ACCOUNT = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s]+")
 _SUBNETWORK = re.compile(
     r"(https://www\.googleapis\.com/compute/v1/)?(projects/[^/\s]+/)?regions/([^/\s]+)/subnetworks/"
@@ -193,6 +196,11 @@ def _check_workers(settings: Settings) -> None:
         raise ConfigurationError(
             f"--num_workers {settings.num_workers} is more than --max_num_workers "
             f"{settings.max_num_workers}"
+        )
+    machine = settings.worker_machine_type
+    if machine and not _MACHINE.fullmatch(machine):
+        raise ConfigurationError(
+            f"--worker_machine_type: {machine} is no type of machine as n2d-standard-2 is"
         )
     account, network = settings.service_account_email, settings.subnetwork
     if account and not _ACCOUNT.fullmatch(account):

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from typing import Any
 
+from pipelines.deploy.service import answering
 from pipelines.secrets import Secret, SecretMissing
 from schemas import ConfigurationError, RetriableError
 
@@ -34,7 +34,7 @@ def check_buckets(places: Iterable[str], project: str, region: str, credentials:
     client = storage.Client(project=project, credentials=credentials)
     for name in dict.fromkeys(found):
         try:
-            with _answering("Cloud Storage"):
+            with answering("Cloud Storage"):
                 client.get_bucket(name, timeout=TIMEOUT_SECONDS, retry=None)
         except google.NotFound:
             raise ConfigurationError(
@@ -64,7 +64,7 @@ def check_subscription(name: str, credentials: Any) -> str:
     from google.api_core import exceptions as google
 
     try:
-        with _answering("Pub/Sub"), _subscriber(credentials) as client:
+        with answering("Pub/Sub"), _subscriber(credentials) as client:
             found = client.get_subscription(subscription=name, timeout=TIMEOUT_SECONDS, retry=None)
     except google.NotFound:
         raise ConfigurationError(
@@ -108,26 +108,6 @@ def check_secrets(secrets: Iterable[Secret]) -> list[str]:
         except (ConfigurationError, ConnectionError) as error:
             told.append(f"not read from here: {error}")
     return told
-
-
-@contextmanager
-def _answering(service: str) -> Iterator[None]:
-    from google.api_core import exceptions as google
-    from google.auth.exceptions import GoogleAuthError
-    from requests.exceptions import RequestException
-
-    passing = (google.ServerError, google.TooManyRequests, google.RetryError)
-    try:
-        yield
-    except passing as error:
-        raise RetriableError(f"{service} does not answer ({type(error).__name__})") from None
-    except RequestException as error:
-        raise RetriableError(f"{service} does not answer ({type(error).__name__})") from None
-    except GoogleAuthError as error:
-        raise ConfigurationError(
-            f"Google's credentials are refused ({type(error).__name__}); run `gcloud auth "
-            "application-default login`"
-        ) from None
 
 
 def _subscriber(credentials: Any) -> Any:

@@ -167,22 +167,35 @@ def _installed(module: str) -> bool:
 def refusals() -> Iterator[None]:
     """Raise what the service answers as what is to be done about it."""
     from google.api_core import exceptions as google
-    from google.auth.exceptions import GoogleAuthError
+
+    with answering("Dataflow"):
+        try:
+            yield
+        except (google.Forbidden, google.Unauthorized):
+            raise ConfigurationError(
+                "Dataflow refuses this account; enable the API, and grant it "
+                "roles/dataflow.developer and roles/iam.serviceAccountUser on the workers' account"
+            ) from None
+        except google.TooManyRequests:
+            raise
+        except google.ClientError as error:
+            raise ConfigurationError(f"Dataflow refuses: {error.message}") from None
+
+
+@contextmanager
+def answering(service: str) -> Iterator[None]:
+    """Raise what is not about the request: a service that does not answer, or whose login fails."""
+    from google.api_core import exceptions as google
+    from google.auth.exceptions import GoogleAuthError, TransportError
     from requests.exceptions import RequestException
 
+    passing = (google.ServerError, google.TooManyRequests, google.RetryError, RequestException)
     try:
         yield
-    except (google.Forbidden, google.Unauthorized):
-        raise ConfigurationError(
-            "Dataflow refuses this account; enable the API, and grant it roles/dataflow.developer "
-            "and roles/iam.serviceAccountUser on the workers' account"
-        ) from None
-    except (google.ServerError, google.TooManyRequests, google.RetryError) as error:
-        raise RetriableError(f"Dataflow does not answer ({type(error).__name__})") from None
-    except google.ClientError as error:
-        raise ConfigurationError(f"Dataflow refuses: {error.message}") from None
-    except RequestException as error:
-        raise RetriableError(f"Dataflow does not answer ({type(error).__name__})") from None
+    except passing as error:
+        raise RetriableError(f"{service} does not answer ({type(error).__name__})") from None
+    except TransportError:
+        raise RetriableError("Google, which checks who we are, cannot be reached") from None
     except GoogleAuthError as error:
         raise ConfigurationError(
             f"Google's credentials are refused ({type(error).__name__}); run `gcloud auth "

@@ -10,10 +10,11 @@ from typing import Any
 
 import click
 
-from pipelines.options import RUN_PARAMETERS
+from pipelines.options import NOTHING_OF_HERE, RUN_PARAMETERS
 from pipelines.units import Duration
 
 WORKER_THREADS = 4
+_COUNT = click.IntRange(1, 2**31 - 1)  # as the service's own fields are
 _OF_RUN = (
     *("home", "tables", "catalog_uri", "warehouse"),
     *("catalog_property", "dataset", "staging", "extractors_package", "exclude_model"),
@@ -70,21 +71,21 @@ _OWN: list[click.Parameter] = [
     ),
     click.Option(
         ["--num_workers"],
-        type=click.IntRange(min=1),
+        type=_COUNT,
         default=1,
         show_default=True,
         help="Workers at the start, and at least.",
     ),
     click.Option(
         ["--max_num_workers"],
-        type=click.IntRange(min=1),
+        type=_COUNT,
         default=10,
         show_default=True,
         help="Workers at most: a bound on what it costs.",
     ),
     click.Option(
         ["--worker_threads"],
-        type=click.IntRange(min=1),
+        type=_COUNT,
         default=WORKER_THREADS,
         show_default=True,
         help="Threads of each worker process, of which there is one for each CPU.",
@@ -219,9 +220,8 @@ class Settings:
         """
         own = {item.name: parameters[item.name] for item in fields(cls) if item.name in parameters}
         own["job_name"] = own["job_name"] or "-".join(filter(None, ("weighbridge", environment)))
-        if own["setup_file"]:  # Beam goes into its folder, which must have a name
-            path = Path(own["setup_file"])
-            own["setup_file"] = f"{path.parent}/{path.name}"
+        if own["setup_file"]:  # Beam goes into its folder, and names it from there once more
+            own["setup_file"] = str(Path(own["setup_file"]).absolute())
         own["temp_location"] = own["temp_location"] or own["staging_location"]
         return cls(**own, beam_args=tuple(beam_args))
 
@@ -232,8 +232,7 @@ class Settings:
             mapping: old to new names of steps, if this is an update of a running job.
         """
         words = ["--runner=DataflowRunner", "--autoscaling_algorithm=THROUGHPUT_BASED"]
-        # To Dataflow Beam would send what the launching script has imported, else.
-        words.append("--no_save_main_session")
+        words += NOTHING_OF_HERE
         for name, given in _NAMES.items():
             value = getattr(self, name)
             if value:
@@ -244,8 +243,6 @@ class Settings:
             words.append("--no_use_public_ips")
         if self.streaming_mode == "at_least_once":
             words.append("--dataflow_service_options=streaming_mode_at_least_once")
-        # Beam would stage a list of this machine's packages, with the path of its interpreter.
-        words.append("--experiments=disable_logging_submission_environment")
         if mapping is not None:
             words.append("--update")
             if mapping:

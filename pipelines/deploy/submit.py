@@ -7,7 +7,7 @@ import threading
 from collections.abc import Mapping
 from typing import Any
 
-from pipelines.deploy.build import Built, beam_options
+from pipelines.deploy.build import Built, beam_options, without_paths
 from pipelines.deploy.service import refusals
 from pipelines.deploy.settings import Settings
 from schemas import ConfigurationError, RetriableError
@@ -60,7 +60,7 @@ def _submit(settings: Settings, built: Built, mapping: Mapping[str, str] | None)
 
     # It logs the service's words, which `refusals` says.
     logging.getLogger("apache_beam.runners.dataflow").setLevel(logging.CRITICAL + 1)
-    options = beam_options(settings, mapping=mapping)
+    options = without_paths(beam_options(settings, mapping=mapping))
     with refusals():
         try:
             result = DataflowRunner().run_pipeline(None, options, pipeline_proto=built.graph)
