@@ -98,6 +98,10 @@ class Destination(Protocol):
         """
         ...
 
+    def some(self, name: str, most: int) -> pa.Table:
+        """A few rows of a table, all columns, whichever are found first."""
+        ...
+
     def held(self, name: str) -> list[FileRef]:
         """What a table holds, as its data files; or by days, where nobody knows these."""
         ...

@@ -187,6 +187,10 @@ class Tables:
             return
         yield from scanned(table, schema, *spans)
 
+    def some(self, name: str, most: int) -> pa.Table:
+        """A few rows of a table."""
+        return self.load(name).scan(limit=most).to_arrow()
+
     def held(self, name: str) -> list[FileRef]:
         """The data files of a table; none if it was never made."""
         try:

@@ -151,10 +151,7 @@ class BigQueryTables:
 
     def schema(self, name: str) -> pa.Schema:
         """The columns of a table."""
-        with at_work(self.dataset.table(name)):
-            row = self.client.list_rows(self.dataset.table(name), max_results=1)
-            found = row.to_arrow(create_bqstorage_client=False).schema
-        return pa.schema([item.remove_metadata() for item in found])
+        return pa.schema([item.remove_metadata() for item in self.some(name, 1).schema])
 
     def size(self, name: str) -> tuple[int, int]:
         """Rows of a table, copies too, and the bytes that BigQuery counts for them."""
@@ -168,6 +165,12 @@ class BigQueryTables:
         except FileNotFoundError:
             return
         yield from self.query.rows(table, schema, spans)
+
+    def some(self, name: str, most: int) -> pa.Table:
+        """A few rows of a table, copies too, without a query: it costs nothing."""
+        with at_work(self.dataset.table(name)):
+            found = self.client.list_rows(self.dataset.table(name), max_results=most)
+            return found.to_arrow(create_bqstorage_client=False)
 
     def held(self, name: str) -> list[FileRef]:
         """The days of a table, in the place of files."""
