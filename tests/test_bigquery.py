@@ -354,8 +354,6 @@ def test_the_page_shows_what_happens(
     for block in blocks(PAGE):
         if block.language == "console":
             assert shown(walk.follow(block)) == shown(block.text)
-        elif block.text.startswith("DELETE"):
-            google.client.query(block.text.replace("prediction_id", "row_id")).result()
         elif block.language == "sql" and "_actuals" not in block.text:
             [row] = google.client.query_and_wait(block.text)
             assert dict(row) == {"label": b"x", "parcels": 3}

@@ -94,6 +94,16 @@ def is_loaded(client: bigquery.Client, job_id: str, location: str | None) -> boo
     raise AssertionError("attempts do not end")
 
 
+def wait_for_loads(client: bigquery.Client, table: bigquery.Table) -> None:
+    """Wait for the load jobs of a table that are under way, as far as this account began them."""
+    begun = job_id_of(table, "")
+    for state in ("pending", "running"):
+        with at_work(f"load jobs of {table.table_id}"):
+            for job in client.list_jobs(state_filter=state):
+                if job.job_id.startswith(begun):
+                    _outcome(job)
+
+
 def _attempt(job_id: str, attempt: int) -> str:
     return job_id if attempt == 1 else f"{job_id}-{attempt}"
 
