@@ -63,11 +63,7 @@ class Destination(Protocol):
         ...
 
     def replace(self, name: str, files: Iterable[FileRef], outbox: Outbox) -> Commit:
-        """Like `commit`, in the place of all rows that the table holds of the files' envelopes.
-
-        Raises:
-            ConfigurationError: these tables cannot.
-        """
+        """Like `commit`, in the place of all rows that the table holds of the files' envelopes."""
         ...
 
     def committed(self, name: str, entries: Iterable[str]) -> set[str]:

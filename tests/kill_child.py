@@ -71,7 +71,7 @@ wrap(Outbox, "remove", "acknowledgement", lambda *_: committing)
 if "--dataset" in sys.argv:
     from google.cloud.bigquery import Client
 
-    from pipelines.bigquery import load
+    from pipelines.bigquery import load, replace
     from pipelines.bigquery.rows import Query
     from pipelines.bigquery.staging import Staging
 
@@ -79,6 +79,7 @@ if "--dataset" in sys.argv:
     wrap(Client, "load_table_from_uri", "job")
     wrap(load, "_outcome", "outcome")
 
+    wrap(replace, "_begin", "replacement")
     wrap(Query, "run", "deletion", lambda _, statement, *more: statement.startswith("DELETE"))
 
 if sys.argv[2] in ("replay", "tables"):

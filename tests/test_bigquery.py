@@ -283,7 +283,7 @@ def test_the_command_says_that_a_quota_is_used_up(
         main(["run", *home.arguments("--no_arize")])
     assert left.value.code == 1
     told = capsys.readouterr().err
-    assert told.startswith("Error: the run failed: load job weighbridge-")
+    assert told.startswith("Error: the run failed: job weighbridge-")
     assert told.endswith("failed: quotaExceeded; try again later\n")
 
 

@@ -15,6 +15,7 @@ from pipelines.bigquery.cleaned import clean, cleaned
 from pipelines.bigquery.filter import Condition
 from pipelines.bigquery.load import wait_for_loads
 from pipelines.bigquery.names import table_id
+from pipelines.bigquery.replace import drop_waiting
 from pipelines.bigquery.tables import BigQueryTables
 from pipelines.destination import Destination
 from pipelines.erase.done import Erased, tell_ledger
@@ -50,7 +51,9 @@ def delete_rows(tables: Destination, name: str, extractor: Extractor, rows: pa.T
         tell_ledger(tables, extractor, rows)
         done.files = _clean_staged(tables, name, erased)
         done.unsent = _empty_outbox(tables, outbox, name, erased)
-        wait_for_loads(tables.client, tables.table(name))  # they may have read what is gone now
+        # What has read the files before, and is not in the table yet, must not come afterwards.
+        drop_waiting(tables.client, tables.table(name))
+        wait_for_loads(tables.client, tables.table(name))
         _delete(tables, name, rows)
     return done
 

@@ -21,6 +21,7 @@ from pipelines.bigquery.load import is_loaded, job_id_of, load_once
 from pipelines.bigquery.names import Dataset, table_id, table_name
 from pipelines.bigquery.prepare import prepare_dataset
 from pipelines.bigquery.quota import check_interval
+from pipelines.bigquery.replace import replace_rows
 from pipelines.bigquery.rows import Query
 from pipelines.bigquery.schema import without_maps
 from pipelines.bigquery.staging import Staging
@@ -34,7 +35,6 @@ from pipelines.spans import Span
 from pipelines.store import Store
 from pipelines.tables import MODELS
 from pipelines.undelivered import Undelivered
-from schemas import ConfigurationError
 
 
 def bigquery_tables(place: Place) -> BigQueryTables:
@@ -118,12 +118,9 @@ class BigQueryTables:
 
     def commit(self, name: str, files: Iterable[FileRef], outbox: Outbox) -> Commit:
         """Load the files by one job, whose id is their token. See `load_once` for its errors."""
-        asked = sorted(set(files), key=lambda ref: ref.path)
-        token = token_of(asked)
         table = self.table(name)
+        token, kept = self._asked(name, files)
         entry = job_id_of(table, token)
-        erased = ErasedRows.of(self.store, name)
-        kept = [ref for ref in (cleaned(self.staging, ref, erased) for ref in asked) if ref.rows]
         result = Commit(token, entry, name, tuple(kept))
         uris = [ref.path for ref in kept]
         if not uris or not load_once(self.client, table, entry, uris, lambda: outbox.put(result)):
@@ -133,8 +130,18 @@ class BigQueryTables:
         return result
 
     def replace(self, name: str, files: Iterable[FileRef], outbox: Outbox) -> Commit:
-        """Not possible: a load job adds rows only."""
-        raise ConfigurationError("rows in BigQuery are not rewritten yet")
+        """Put rows in the place of those of their envelopes, by one statement of its own."""
+        token, kept = self._asked(name, files)
+        done = Commit(token, "", name, ())
+
+        def announce(entry: str) -> None:
+            nonlocal done
+            done = Commit(token, entry, name, tuple(kept))
+            outbox.put(done)
+
+        if kept:
+            replace_rows(self.client, self.table(name), token, kept, announce)
+        return done
 
     def committed(self, name: str, entries: Iterable[str]) -> set[str]:
         """The entries whose load job succeeded. Of one that did, BigQuery is asked once."""
@@ -216,6 +223,13 @@ class BigQueryTables:
             self.open,
             lambda rows: self.write_files(name, rows).files,
         )
+
+    def _asked(self, name: str, files: Iterable[FileRef]) -> tuple[str, list[FileRef]]:
+        """The token of files, and those that hold rows, without any that was erased since."""
+        asked = sorted(set(files), key=lambda ref: ref.path)
+        erased = ErasedRows.of(self.store, name)
+        kept = [cleaned(self.staging, ref, erased) for ref in asked]
+        return token_of(asked), [ref for ref in kept if ref.rows]
 
     def table(self, name: str) -> bigquery.Table:
         """What BigQuery says of a table.
