@@ -71,6 +71,7 @@ def commit_once(
     outbox: Outbox,
     plan: Callable[[Table, list[FileRef]], Plan],
     ring_length: int = RING_LENGTH,
+    anew: bool = False,
 ) -> Commit:
     """Change a table once, however often this is called with the same files.
 
@@ -84,6 +85,7 @@ def commit_once(
         outbox: is told of the new rows before the transaction.
         plan: what the files come to, given the table as it is; asked anew after each conflict.
         ring_length: how many tokens the table keeps.
+        anew: whether what was committed before, and is not in the table any more, is again.
 
     Raises:
         CommitFailedException: other writers were faster `ATTEMPTS` times in a row.
@@ -96,14 +98,16 @@ def commit_once(
         for attempt in range(ATTEMPTS):
             table = tables.load(name)
             ring = read_ring(table)
-            done = next((entry for entry in ring if entry.partition(".")[0] == token), None)
-            if done is not None:
-                if announced not in ("", done):
+            known = [entry for entry in ring if entry.partition(".")[0] == token]
+            planned = plan(table, asked) if anew or not known else Plan([])
+            if known and not planned.new:
+                if announced not in ("", *known):
                     outbox.remove(announced)  # a twin with our token went first
-                return Commit(token, done, name, ())
-            planned = plan(table, asked)
+                return Commit(token, known[-1], name, ())
             same = {ref.path for ref in planned.new} == {ref.path for ref in asked}
             entry = token if same else f"{token}.{token_of(planned.new)}"
+            if known:
+                entry = f"{entry}.{len(known)}"  # that of before counts already
             if announced not in ("", entry):
                 outbox.remove(announced)  # nobody can commit that list any more
             if not planned.new:

@@ -106,7 +106,7 @@ class Deliveries:
             self._rows += [told, *refused]
 
     def write(self, whole: bool = True) -> None:
-        """Write what was noted.
+        """Write what was noted; where that fails it stays noted.
 
         Args:
             whole: else only if the latest commit is long enough ago.
@@ -118,6 +118,11 @@ class Deliveries:
             if not whole and (now - self._written).total_seconds() < self._every:
                 return
             noted, self._rows, self._written = self._rows, [], now
-        rows = pa.Table.from_pylist(noted, schema=DELIVERIES_SCHEMA)
-        written = self._tables.write_files(DELIVERIES, rows)
-        self._tables.commit(DELIVERIES, written.files, Outbox(None))
+        try:
+            rows = pa.Table.from_pylist(noted, schema=DELIVERIES_SCHEMA)
+            written = self._tables.write_files(DELIVERIES, rows)
+            self._tables.commit(DELIVERIES, written.files, Outbox(None))
+        except Exception:
+            with self._lock:  # else its files would count as never sent, and be sent once more
+                self._rows[:0] = noted
+            raise

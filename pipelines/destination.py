@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
 import pyarrow as pa
+from pyiceberg.expressions import BooleanExpression
+from pyiceberg.schema import Schema
 
 from extractors import Extractor
 from pipelines.address import Folder
@@ -61,11 +63,7 @@ class Destination(Protocol):
         ...
 
     def replace(self, name: str, files: Iterable[FileRef], outbox: Outbox) -> Commit:
-        """Like `commit`, in the place of all rows that the table holds of the files' envelopes.
-
-        Raises:
-            ConfigurationError: these tables cannot.
-        """
+        """Like `commit`, in the place of all rows that the table holds of the files' envelopes."""
         ...
 
     def committed(self, name: str, entries: Iterable[str]) -> set[str]:
@@ -96,6 +94,26 @@ class Destination(Protocol):
             schema: the columns that are read. One that the table lacks is null.
             spans: of these times; without any all rows.
         """
+        ...
+
+    def filterable(self, name: str) -> Schema:
+        """The columns of a table that a row filter can name."""
+        ...
+
+    def matching(
+        self, name: str, expression: BooleanExpression, columns: Sequence[str]
+    ) -> pa.Table:
+        """Rows that a filter means, in given columns.
+
+        Args:
+            name: full name of the table.
+            expression: not bound to its columns; it fits them.
+            columns: those that are read.
+        """
+        ...
+
+    def some(self, name: str, most: int) -> pa.Table:
+        """A few rows of a table, all columns, whichever are found first."""
         ...
 
     def held(self, name: str) -> list[FileRef]:

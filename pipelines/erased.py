@@ -65,6 +65,10 @@ class ErasedRows:
         """The rows that were not erased."""
         return rows.filter(pc.invert(self.among(rows))) if self.keys else rows
 
+    def left_of(self, file: pq.ParquetFile) -> pa.Table | None:
+        """The other rows of a data file; None if it holds none that was erased."""
+        return self.without(file.read()) if self.in_file(file) else None
+
     def in_file(self, file: pq.ParquetFile) -> bool:
         """Whether a data file holds one."""
         column = file.schema_arrow.get_field_index("event_time")

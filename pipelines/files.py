@@ -282,7 +282,8 @@ def split(rows: pa.Table, max_rows: int | None, max_bytes: int) -> Iterator[pa.T
         start = end
 
 
-def _write(place: Place, folder: str, rows: pa.Table, checked: int) -> FileRef:
+def encoded(rows: pa.Table) -> memoryview:
+    """The bytes of a data file."""
     sink = pa.BufferOutputStream()
     pq.write_table(
         rows,
@@ -291,7 +292,11 @@ def _write(place: Place, folder: str, rows: pa.Table, checked: int) -> FileRef:
         row_group_size=ROW_GROUP,
         use_dictionary=_repetitive(rows),
     )
-    data = memoryview(sink.getvalue())
+    return memoryview(sink.getvalue())
+
+
+def _write(place: Place, folder: str, rows: pa.Table, checked: int) -> FileRef:
+    data = encoded(rows)
     times = _times(rows)
     day = (_EPOCH + timedelta(microseconds=int(times[0]))).date()
     name = f"{folder}/event_day={day}/{blake2b(data, digest_size=16).hexdigest()}.parquet"

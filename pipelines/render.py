@@ -17,6 +17,7 @@ from rich.text import Text
 from extractors import Extractor, Extractors
 from extractors.testing import golden_cases
 from pipelines.address import Folder
+from pipelines.destination import Destination
 from pipelines.joined import Labels
 from pipelines.ledger import PLATFORM
 from pipelines.reader import versions_of
@@ -162,7 +163,7 @@ def count_stored(table: IcebergTable) -> tuple[int, int, int]:
     return rows, files, partitions.num_rows
 
 
-def print_rows(console: Console, tables: Tables, model: str, actuals: bool, rows: int) -> None:
+def print_rows(console: Console, tables: Destination, model: str, actuals: bool, rows: int) -> None:
     """Some rows of one table, a column of text per row."""
     short = model.replace("-", "_") + ("_actuals" if actuals else "")
     names = versions_of(tables, f"{MODELS}.{short}", model)
@@ -172,7 +173,7 @@ def print_rows(console: Console, tables: Tables, model: str, actuals: bool, rows
         known = [*tables.names(MODELS), *platform]
         listed = ", ".join(name.partition(".")[2] for name in known)
         raise click.UsageError(f"no table {short}; there are {listed}")
-    found = tables.load(names[0]).scan(limit=rows).to_arrow()
+    found = tables.some(names[0], rows)
     console.print(names[0], style="bold")
     table = grid("column", *(f"row {i + 1}" for i in range(found.num_rows)))
     for name in found.column_names:

@@ -36,8 +36,8 @@ def replace_rows(tables: Tables, name: str, files: Iterable[FileRef], outbox: Ou
     """Put rows into a table in the place of all that it holds of their envelopes.
 
     Rows of other envelopes stay, and those in the same files are written anew. Readers see either
-    all old rows or all new ones. Repeated, it changes nothing: its token is in the ring, and files
-    that are in the table already, with nothing else of their envelopes, are left there.
+    all old rows or all new ones. Repeated, it changes nothing: files that are in the table already,
+    with nothing else of their envelopes, are left there.
 
     Args and errors as of `commit_once`, with files of all rows of the envelopes.
     """
@@ -45,7 +45,8 @@ def replace_rows(tables: Tables, name: str, files: Iterable[FileRef], outbox: Ou
     def plan(table: Table, asked: list[FileRef]) -> Plan:
         return _plan(table, asked, ErasedRows.of(tables.store, name))
 
-    return commit_once(tables, name, files, outbox, plan)
+    # Other rows may have been put in their place since: the ring does not say that they are there.
+    return commit_once(tables, name, files, outbox, plan, anew=True)
 
 
 def _plan(table: Table, asked: list[FileRef], erased: ErasedRows) -> Plan:

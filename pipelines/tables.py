@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -13,8 +13,10 @@ from pyiceberg.exceptions import (
     NoSuchTableError,
     TableAlreadyExistsError,
 )
+from pyiceberg.expressions import BooleanExpression
 from pyiceberg.io import FileIO, load_file_io
 from pyiceberg.io.pyarrow import schema_to_pyarrow
+from pyiceberg.schema import Schema
 from pyiceberg.table import Table
 from pyiceberg.transforms import DayTransform
 
@@ -186,6 +188,20 @@ class Tables:
         except NoSuchTableError:
             return
         yield from scanned(table, schema, *spans)
+
+    def filterable(self, name: str) -> Schema:
+        """The columns of a table."""
+        return self.load(name).schema()
+
+    def matching(
+        self, name: str, expression: BooleanExpression, columns: Sequence[str]
+    ) -> pa.Table:
+        """Rows that a filter means."""
+        return self.load(name).scan(expression, selected_fields=tuple(columns)).to_arrow()
+
+    def some(self, name: str, most: int) -> pa.Table:
+        """A few rows of a table."""
+        return self.load(name).scan(limit=most).to_arrow()
 
     def held(self, name: str) -> list[FileRef]:
         """The data files of a table; none if it was never made."""

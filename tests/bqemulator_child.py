@@ -2,7 +2,7 @@
 
 - It needs no network (DuckDB's extensions stay out).
 - A load job whose id is taken answers 409; stock, it runs again.
-- A load job is answered as running first; stock, it is done by then.
+- A load job is answered and listed as running first; stock, it is done by then.
 - Columns of Parquet files are matched by name, and a load with a missing file adds nothing.
 - A column that is added to a table is there; a change that the service refuses is refused.
 - PUT /faults: reasons for which the next load jobs fail, how often a job is still running when it
@@ -79,6 +79,22 @@ def job_response(project: str, job_id: str, meta: Any, config: Any) -> dict[str,
 
 jobs._build_job_response = job_response
 
+
+def list_running(context: Any) -> None:
+    """A list of jobs has those as running that are answered as running."""
+    listed = context.catalog.list_jobs
+
+    def list_jobs(project: str, *, state_filter: Any = None, max_results: int = 100) -> Any:
+        found = listed(project, max_results=sys.maxsize)
+        for job in found:
+            state = "RUNNING" if running.get(job.job_id) else job.state
+            if state_filter in (None, state) and max_results > 0:
+                max_results -= 1
+                yield job.model_copy(update={"state": state})
+
+    context.catalog.list_jobs = lambda *args, **more: tuple(list_jobs(*args, **more))
+
+
 table_meta = tables._rest_to_table_meta
 
 
@@ -116,6 +132,7 @@ create_app = server.create_app
 
 def patched_app(context: Any) -> FastAPI:
     engines[:] = [context.engine]
+    list_running(context)
     app: FastAPI = create_app(context)
 
     @app.put("/faults")

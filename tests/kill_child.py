@@ -1,6 +1,6 @@
 """A run that kills itself with -9 at a named step.
 
-Arguments: the step, then those of a run, or `replay` and those of a replay.
+Arguments: the step, then those of a run, or those of `replay` or `tables` with its name.
 """
 
 import inspect
@@ -56,6 +56,8 @@ def now_committing(*_: Any) -> bool:
 
 wrap(Store, "write", "data file", lambda _, name, data: name.endswith(".parquet"))
 wrap(TableFiles, "write", "data file")
+wrap(Store, "write", "note", lambda _, name, data: name.startswith("erased/"))
+wrap(Outbox, "write", "entry of the rest")
 wrap(Store, "write", "dead letter", lambda _, name, data: name.startswith("failures/"))
 wrap(Store, "write", "mark", lambda _, name, data: "/done/" in name)
 wrap(ObjectStore, "write", "dead letter", lambda _, name, data: name.startswith("failures/"))
@@ -69,13 +71,17 @@ wrap(Outbox, "remove", "acknowledgement", lambda *_: committing)
 if "--dataset" in sys.argv:
     from google.cloud.bigquery import Client
 
-    from pipelines.bigquery import load
+    from pipelines.bigquery import load, replace
+    from pipelines.bigquery.rows import Query
     from pipelines.bigquery.staging import Staging
 
     wrap(Staging, "write", "staged file")
     wrap(Client, "load_table_from_uri", "job")
     wrap(load, "_outcome", "outcome")
 
-if sys.argv[2] == "replay":
+    wrap(replace, "_begin", "replacement")
+    wrap(Query, "run", "deletion", lambda _, statement, *more: statement.startswith("DELETE"))
+
+if sys.argv[2] in ("replay", "tables"):
     main(sys.argv[2:])
 run(sys.argv[2:])

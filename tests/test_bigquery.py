@@ -283,7 +283,7 @@ def test_the_command_says_that_a_quota_is_used_up(
         main(["run", *home.arguments("--no_arize")])
     assert left.value.code == 1
     told = capsys.readouterr().err
-    assert told.startswith("Error: the run failed: load job weighbridge-")
+    assert told.startswith("Error: the run failed: job weighbridge-")
     assert told.endswith("failed: quotaExceeded; try again later\n")
 
 
@@ -354,8 +354,6 @@ def test_the_page_shows_what_happens(
     for block in blocks(PAGE):
         if block.language == "console":
             assert shown(walk.follow(block)) == shown(block.text)
-        elif block.text.startswith("DELETE"):
-            google.client.query(block.text.replace("prediction_id", "row_id")).result()
         elif block.language == "sql" and "_actuals" not in block.text:
             [row] = google.client.query_and_wait(block.text)
             assert dict(row) == {"label": b"x", "parcels": 3}

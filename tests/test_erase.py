@@ -19,6 +19,7 @@ from test_commit import NAME, held, new_tables, rows, write
 from test_maintain import YESTERDAY, commit, locations
 
 from extractors import Extractor, load_extractors
+from pipelines.cli import _main
 from pipelines.commit import commit_files
 from pipelines.erase import rows as erasing
 from pipelines.erase.find import find_rows
@@ -220,12 +221,29 @@ def test_a_wrong_expression_is_said_without_its_values(tmp_path: Path) -> None:
         assert SECRET not in err
 
 
-def test_tables_in_bigquery_have_dml(tmp_path: Path) -> None:
-    place = ("--tables=bigquery", "--dataset=my-project.d", "--staging=gs://bucket/x")
-    asked = ("--model", "scores", "--where", "case_id = 'a'")
-    status, _, err = call("tables", "erase", *place, *asked, cwd=tmp_path)
-    assert status == 2
-    assert "DELETE FROM" in err
+@pytest.mark.slow
+def test_killed_between_tables_it_finds_the_rest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = Home(tmp_path)
+    fill(home)
+    own = ["--home", str(home.folder), "--extractors_package", home.package]
+    # Only predictions have the column: without theirs nobody would know whose actuals are meant.
+    command = ["tables", "erase", *own, "--model", "scores", "--where", "amount >= 0 and score < 1"]
+    done: list[str] = []
+
+    def dies(tables: Tables, name: str, *more: object) -> object:
+        if done:
+            raise KeyboardInterrupt
+        done.append(name)
+        return erase_rows(tables, name, *more)
+
+    monkeypatch.setattr(erasing, "erase_rows", dies)
+    assert _main(command) == 130
+    assert done == ["models.scores_actuals"]
+    monkeypatch.undo()
+    assert _main(command) == 0
+    assert (home.rows("scores"), home.rows("scores_actuals")) == ([], [])
 
 
 def test_only_the_model_that_is_named_is_looked_at(tmp_path: Path) -> None:

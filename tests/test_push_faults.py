@@ -9,17 +9,21 @@ from typing import Any
 
 import pytest
 from conftest import eventually
+from pyiceberg.exceptions import NoSuchTableError
 from support import Home, environment, packed, plain, scored
 
 from extractors import load_extractors
 from pipelines import arize, push
 from pipelines.arize import ATTEMPTS, ArizeAccess
+from pipelines.arrivals import settled_files
 from pipelines.breaker import MAX_OPEN_SECONDS, MIN_OPEN_SECONDS, Breaker
+from pipelines.ledger import DELIVERIES
 from pipelines.main import run
 from pipelines.push import Push
 from pipelines.receiver import ArizeReceiver, Fault
 from pipelines.spaces import Space
 from pipelines.tables import Tables
+from pipelines.undelivered import undelivered
 
 NOBODY = "http://127.0.0.1:9"
 
@@ -35,6 +39,26 @@ def receiver(monkeypatch: pytest.MonkeyPatch) -> Iterator[ArizeReceiver]:
     keys = environment(ARIZE_API_KEY="key", ARIZE_SPACE_ID="space")
     with keys, ArizeReceiver("key", "space") as receiver:
         yield receiver
+
+
+def test_what_was_delivered_is_told_as_soon_as_its_table_takes_it(
+    home: Home, receiver: ArizeReceiver
+) -> None:
+    commit(home, 0)
+    tables = Tables(home.folder)
+    tables.catalog.drop_table(DELIVERIES)
+    sender = pushing(home, receiver)
+    with pytest.raises(NoSuchTableError):
+        sender.deliver()
+    assert (len(receiver.uploads), sender.pending_rows()) == (1, 0)
+    tables.prepare([])
+    assert sender.deliver() == {}
+    [delivery] = home.deliveries()
+    assert (delivery["outcome"], delivery["rows"]) == ("delivered", 1)
+    settled = settled_files(tables, "models.scores")
+    assert (
+        undelivered(tables.held("models.scores"), settled).rows == 0
+    )  # nothing is to be sent anew
 
 
 class Clock:

@@ -254,6 +254,17 @@ def test_rewritten_rows_stand_in_the_place_of_the_old_ones(home: Home, cli: Cli)
     assert scores(home) == wanted, "what is there is known"
 
 
+def test_rows_are_replaced_back_and_forth(home: Home, cli: Cli) -> None:
+    home.put(packed("scores", [scored(0.5), scored(0.75, prefix="d")]))
+    home.run()
+    for package, wanted in [("halved", 0.25), ("odd", 0.5), ("halved", 0.25)]:
+        home.package = package
+        for added in (2, 0):
+            said = cli("replay", "--archive", str(home.input), "--rewrite", "--no_arize")
+            assert f"scores 2 0 {added}" in said
+            assert scores(home)["pub-0:0"] == wanted
+
+
 def test_an_envelope_that_fails_today_keeps_its_rows(home: Home, cli: Cli) -> None:
     home.put(packed("scores", [scored(0.5), scored(0.75, prefix="d")]))
     home.run()

@@ -1,10 +1,11 @@
-"""One load job for a list of files, however often it is asked for: its id is the list's token."""
+"""One job for a list of files, however often it is asked for: its id holds the list's token."""
 
 from __future__ import annotations
 
 import random
 import time
 from collections.abc import Callable
+from functools import partial
 from itertools import count
 from typing import Any
 
@@ -42,8 +43,6 @@ def load_once(
 ) -> bool:
     """Load files into a table unless that was done, or is under way, under the same id.
 
-    A job that failed keeps its id: the next attempt is `<id>-2`, and so on.
-
     Args:
         client: for the table's project.
         table: as BigQuery describes it now.
@@ -51,8 +50,32 @@ def load_once(
         uris: the files.
         announce: called before a job is begun.
 
+    Returns and raises: as of `run_once`.
+    """
+    begin = partial(begin_load, client, table, uris)
+    return run_once(client, job_id, table.location, begin, announce)
+
+
+def run_once(
+    client: bigquery.Client,
+    job_id: str,
+    location: str | None,
+    begin: Callable[[str], Any],
+    announce: Callable[[], None],
+) -> bool:
+    """Run a job to its end unless that was done, or is under way, under the same id.
+
+    A job that failed keeps its id: the next attempt is `<id>-2`, and so on.
+
+    Args:
+        client: for the job's project.
+        job_id: its id.
+        location: where it runs.
+        begin: begins the job of an id.
+        announce: called before a job is begun.
+
     Returns:
-        Whether this call began the job that loaded them.
+        Whether this call began the job that succeeded.
 
     Raises:
         RetriableError: BigQuery fails, or has had enough for now.
@@ -61,11 +84,11 @@ def load_once(
     begun = 0
     for attempt in count(1):
         name = _attempt(job_id, attempt)
-        with at_work(f"load job {name}"):
-            job, ours = _find(client, name, table.location), False
+        with at_work(f"job {name}"):
+            job, ours = _find(client, name, location), False
             if job is None:
                 announce()
-                job, ours = _begin(client, table, name, uris)
+                job, ours = _begin(client, name, location, begin)
             reason = _outcome(job)
         begun += ours
         if reason is None:
@@ -73,10 +96,10 @@ def load_once(
         if not ours:
             continue  # an earlier attempt, of whoever made it
         if reason in QUOTA or (reason in _PASSING and begun == ATTEMPTS):
-            raise RetriableError(f"load job {name} failed: {reason}; try again later")
+            raise RetriableError(f"job {name} failed: {reason}; try again later")
         if reason not in _PASSING:
             error = _REFUSED.get(reason, ValueError)
-            raise error(f"load job {name} failed: {reason}; `bq show -j` says more of it")
+            raise error(f"job {name} failed: {reason}; `bq show -j` says more of it")
         time.sleep(random.uniform(0, 2**begun))
     raise AssertionError("attempts do not end")
 
@@ -85,13 +108,23 @@ def is_loaded(client: bigquery.Client, job_id: str, location: str | None) -> boo
     """Whether an attempt of a job has loaded its files; false too while it is under way."""
     for attempt in count(1):
         name = _attempt(job_id, attempt)
-        with at_work(f"load job {name}"):
+        with at_work(f"job {name}"):
             job = _find(client, name, location)
         if job is None or job.state != "DONE":
             return False
         if job.error_result is None:
             return True
     raise AssertionError("attempts do not end")
+
+
+def wait_for_loads(client: bigquery.Client, table: bigquery.Table) -> None:
+    """Wait for the load jobs of a table that are under way, as far as this account began them."""
+    begun = job_id_of(table, "")
+    for state in ("pending", "running"):
+        with at_work(f"load jobs of {table.table_id}"):
+            for job in client.list_jobs(state_filter=state):
+                if job.job_id.startswith(begun):
+                    _outcome(job)
 
 
 def _attempt(job_id: str, attempt: int) -> str:
@@ -106,8 +139,18 @@ def _find(client: bigquery.Client, name: str, location: str | None) -> Any:
 
 
 def _begin(
-    client: bigquery.Client, table: bigquery.Table, name: str, uris: list[str]
+    client: bigquery.Client, name: str, location: str | None, begin: Callable[[str], Any]
 ) -> tuple[Any, bool]:
+    try:
+        return begin(name), True
+    except google.Conflict:  # a twin was faster, or the answer to our own request was lost
+        return client.get_job(name, location=location), False
+
+
+def begin_load(
+    client: bigquery.Client, table: bigquery.Table, uris: list[str], name: str
+) -> bigquery.LoadJob:
+    """Begin the load job of an id."""
     config = bigquery.LoadJobConfig(
         source_format=bigquery.SourceFormat.PARQUET,
         create_disposition=bigquery.CreateDisposition.CREATE_NEVER,
@@ -116,13 +159,9 @@ def _begin(
     # Else a list becomes a record that holds a list.
     parquet: Any = bigquery.ParquetOptions.from_api_repr({"enableListInference": True})
     config.parquet_options = parquet
-    try:
-        job = client.load_table_from_uri(
-            uris, table.reference, job_id=name, location=table.location, job_config=config
-        )
-        return job, True
-    except google.Conflict:  # a twin was faster, or the answer to our own request was lost
-        return client.get_job(name, location=table.location), False
+    return client.load_table_from_uri(
+        uris, table.reference, job_id=name, location=table.location, job_config=config
+    )
 
 
 def _outcome(job: Any) -> str | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from google.cloud.bigquery_storage import BigQueryReadClient
 
 from pipelines.bigquery.access import at_work
+from pipelines.bigquery.filter import Condition, Parameter
 from pipelines.bigquery.names import Dataset
 from pipelines.conform import conformed
 from pipelines.spans import Span, where
@@ -39,10 +40,19 @@ class Query:
         self._location = location
         self._reader: BigQueryReadClient | None = None
 
-    def answer(self, statement: str) -> Iterator[pa.RecordBatch]:
-        """The rows that a statement selects."""
+    def run(self, statement: str, parameters: Sequence[Parameter] = ()) -> Any:
+        """Run a statement to its end, with the values that it names; gives the client's answer."""
+        config = bigquery.QueryJobConfig(query_parameters=list(parameters))
         with at_work(f"query of {self._dataset}"):
-            rows = self._client.query(statement, location=self._location).result()
+            job = self._client.query(statement, job_config=config, location=self._location)
+            return job.result()
+
+    def answer(
+        self, statement: str, parameters: Sequence[Parameter] = ()
+    ) -> Iterator[pa.RecordBatch]:
+        """The rows that a statement selects."""
+        rows = self.run(statement, parameters)
+        with at_work(f"query of {self._dataset}"):
             # Without its client rows come as JSON, page by page: all that the emulator speaks here.
             if self._reader is None and "BIGQUERY_EMULATOR_HOST" not in os.environ:
                 self._reader = BigQueryReadClient()
@@ -53,17 +63,22 @@ class Query:
     ) -> Iterator[pa.RecordBatch]:
         """Rows in any of the spans, or all. A column that the table lacks is null."""
         has = {field.name for field in table.schema}
-        columns = [f"`{name}`" for name in schema.names if name in has]
-        name = f"{self._dataset}.{table.table_id}"
+        columns = [name for name in schema.names if name in has]
         wanted = [f"({text})" for text in (where(spans), self._days(table, spans)) if text]
-        statement = (
-            f"SELECT {', '.join(columns)} FROM `{name}` "
-            f"WHERE {' AND '.join(wanted) or 'TRUE'} "
-            "QUALIFY ROW_NUMBER() OVER (PARTITION BY row_id, event_time) = 1"
-        )
-        for batch in self.answer(statement):
+        for batch in self.matching(table, columns, Condition(" AND ".join(wanted) or "TRUE")):
             rows = with_maps(pa.Table.from_batches([batch]), schema)
             yield from conformed(rows, schema).to_batches()
+
+    def matching(
+        self, table: bigquery.Table, columns: Iterable[str], wanted: Condition
+    ) -> Iterator[pa.RecordBatch]:
+        """Rows for which a condition is true, each once, in columns of the table."""
+        listed = ", ".join(f"`{name}`" for name in columns)
+        statement = (
+            f"SELECT {listed} FROM `{self._dataset}.{table.table_id}` WHERE {wanted.text} "
+            "QUALIFY ROW_NUMBER() OVER (PARTITION BY row_id, event_time) = 1"
+        )
+        yield from self.answer(statement, wanted.parameters)
 
     def _days(self, table: bigquery.Table, spans: Sequence[Span]) -> str:
         """Which partitions can hold rows of these publish times; "" for all.

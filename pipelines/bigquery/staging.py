@@ -52,6 +52,13 @@ class Staging:
         with at_work(path):
             self._blob(path).upload_from_file(BytesIO(data), size=len(data))
 
+    def paths(self, folder: str) -> list[str]:
+        """Addresses of the objects below a folder, in order."""
+        root = self._blob(self.path(folder))
+        with at_work(self.path(folder)):
+            names = sorted(blob.name for blob in root.bucket.list_blobs(prefix=root.name))
+        return [f"gs://{root.bucket.name}/{name}" for name in names]
+
     def open(self, path: str) -> pa.BufferReader:
         """A data file."""
         with at_work(path):

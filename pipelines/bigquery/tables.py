@@ -2,33 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import google.cloud.bigquery as bigquery
 import pyarrow as pa
+from pyiceberg.expressions import BooleanExpression
+from pyiceberg.schema import Schema
 
 from extractors import Extractor
 from pipelines.address import Folder
 from pipelines.bigquery.access import at_work, bigquery_client, dataset_needed
+from pipelines.bigquery.cleaned import CleanPlace, cleaned
 from pipelines.bigquery.days import as_files, held_days
+from pipelines.bigquery.filter import condition, filterable
 from pipelines.bigquery.load import is_loaded, job_id_of, load_once
 from pipelines.bigquery.names import Dataset, table_id, table_name
 from pipelines.bigquery.prepare import prepare_dataset
 from pipelines.bigquery.quota import check_interval
+from pipelines.bigquery.replace import replace_rows
 from pipelines.bigquery.rows import Query
 from pipelines.bigquery.schema import without_maps
 from pipelines.bigquery.staging import Staging
 from pipelines.commit import token_of
+from pipelines.erased import ErasedRows
 from pipelines.files import DATA, ORDER, FileRef, Written, first_of_each_row, write_days
 from pipelines.ledger import SCHEMAS
 from pipelines.outbox import Commit, Outbox
 from pipelines.place import Place
 from pipelines.spans import Span
+from pipelines.store import Store
 from pipelines.tables import MODELS
 from pipelines.undelivered import Undelivered
-from schemas import ConfigurationError
 
 
 def bigquery_tables(place: Place) -> BigQueryTables:
@@ -69,6 +75,11 @@ class BigQueryTables:
         return 16
 
     @property
+    def store(self) -> Store:
+        """Where it is noted which rows were erased."""
+        return Store(self.home / "tables")
+
+    @property
     def client(self) -> bigquery.Client:
         """For the dataset's project and location."""
         if self._client is None:
@@ -96,8 +107,9 @@ class BigQueryTables:
     def write_files(self, name: str, rows: pa.Table, max_rows: int | None = None) -> Written:
         """Stage the rows, without a look at what the table has: its view shows each once."""
         rows, copies = first_of_each_row(without_maps(rows).sort_by(ORDER))
+        place = CleanPlace(self.staging, ErasedRows.of(self.store, name))
         return Written(
-            list(write_days(self.staging, f"{table_id(name)}/{DATA}", rows, 0, max_rows)), copies
+            list(write_days(place, f"{table_id(name)}/{DATA}", rows, 0, max_rows)), copies
         )
 
     def unchecked(self) -> BigQueryTables:
@@ -106,28 +118,37 @@ class BigQueryTables:
 
     def commit(self, name: str, files: Iterable[FileRef], outbox: Outbox) -> Commit:
         """Load the files by one job, whose id is their token. See `load_once` for its errors."""
-        asked = sorted(set(files), key=lambda ref: ref.path)
-        token = token_of(asked)
-        table = self._get(name)
+        table = self.table(name)
+        token, kept = self._asked(name, files)
         entry = job_id_of(table, token)
-        result = Commit(token, entry, name, tuple(asked))
-        uris = [ref.path for ref in asked]
-        if not load_once(self.client, table, entry, uris, lambda: outbox.put(result)):
+        result = Commit(token, entry, name, tuple(kept))
+        uris = [ref.path for ref in kept]
+        if not uris or not load_once(self.client, table, entry, uris, lambda: outbox.put(result)):
             return Commit(token, entry, name, ())
         if not outbox.holds(entry):
             outbox.put(result)  # we waited so long that the entry was taken for a failed one
         return result
 
     def replace(self, name: str, files: Iterable[FileRef], outbox: Outbox) -> Commit:
-        """Not possible: a load job adds rows only."""
-        raise ConfigurationError("rows in BigQuery are not rewritten yet")
+        """Put rows in the place of those of their envelopes, by one statement of its own."""
+        token, kept = self._asked(name, files)
+        done = Commit(token, "", name, ())
+
+        def announce(entry: str) -> None:
+            nonlocal done
+            done = Commit(token, entry, name, tuple(kept))
+            outbox.put(done)
+
+        if kept:
+            replace_rows(self.client, self.table(name), token, kept, announce)
+        return done
 
     def committed(self, name: str, entries: Iterable[str]) -> set[str]:
         """The entries whose load job succeeded. Of one that did, BigQuery is asked once."""
         asked = set(entries)
         loaded = asked & self._loaded.get(name, set())
         if new := asked - loaded:
-            location = self._get(name).location
+            location = self.table(name).location
             loaded |= {entry for entry in new if is_loaded(self.client, entry, location)}
         self._loaded[name] = loaded  # without those that were delivered
         return loaded
@@ -147,27 +168,44 @@ class BigQueryTables:
 
     def model_of(self, name: str) -> str:
         """Whose table it is by its label; "" for the platform's own, and for those of others."""
-        return str(self._get(name).labels.get("model", ""))
+        return str(self.table(name).labels.get("model", ""))
 
     def schema(self, name: str) -> pa.Schema:
         """The columns of a table."""
-        with at_work(self.dataset.table(name)):
-            row = self.client.list_rows(self.dataset.table(name), max_results=1)
-            found = row.to_arrow(create_bqstorage_client=False).schema
-        return pa.schema([item.remove_metadata() for item in found])
+        return pa.schema([item.remove_metadata() for item in self.some(name, 1).schema])
 
     def size(self, name: str) -> tuple[int, int]:
         """Rows of a table, copies too, and the bytes that BigQuery counts for them."""
-        table = self._get(name)
+        table = self.table(name)
         return int(table.num_rows or 0), int(table.num_bytes or 0)
 
     def rows(self, name: str, schema: pa.Schema, *spans: Span) -> Iterator[pa.RecordBatch]:
         """Rows in any of the spans, each once: by a query, which costs what it reads."""
         try:
-            table = self._get(name)
+            table = self.table(name)
         except FileNotFoundError:
             return
         yield from self.query.rows(table, schema, spans)
+
+    def filterable(self, name: str) -> Schema:
+        """The columns of a table with one value each, and of records in it."""
+        return filterable(self.table(name).schema)
+
+    def matching(
+        self, name: str, expression: BooleanExpression, columns: Sequence[str]
+    ) -> pa.Table:
+        """Rows that a filter means, each once; its values are parameters of a query."""
+        table = self.table(name)
+        wanted = condition(filterable(table.schema), expression)
+        batches = list(self.query.matching(table, columns, wanted))
+        schema = pa.schema([item for item in self.schema(name) if item.name in columns])
+        return pa.Table.from_batches(batches, None if batches else schema)
+
+    def some(self, name: str, most: int) -> pa.Table:
+        """A few rows of a table, copies too, without a query: it costs nothing."""
+        with at_work(self.dataset.table(name)):
+            found = self.client.list_rows(self.dataset.table(name), max_results=most)
+            return found.to_arrow(create_bqstorage_client=False)
 
     def held(self, name: str) -> list[FileRef]:
         """The days of a table, in the place of files."""
@@ -186,7 +224,19 @@ class BigQueryTables:
             lambda rows: self.write_files(name, rows).files,
         )
 
-    def _get(self, name: str) -> bigquery.Table:
+    def _asked(self, name: str, files: Iterable[FileRef]) -> tuple[str, list[FileRef]]:
+        """The token of files, and those that hold rows, without any that was erased since."""
+        asked = sorted(set(files), key=lambda ref: ref.path)
+        erased = ErasedRows.of(self.store, name)
+        kept = [cleaned(self.staging, ref, erased) for ref in asked]
+        return token_of(asked), [ref for ref in kept if ref.rows]
+
+    def table(self, name: str) -> bigquery.Table:
+        """What BigQuery says of a table.
+
+        Raises:
+            FileNotFoundError, PermissionError: it is not there, or not for us.
+        """
         with at_work(self.dataset.table(name)):
             return self.client.get_table(self.dataset.table(name))
 

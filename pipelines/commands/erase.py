@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from pipelines.commands.terminal import console, iceberg
+from pipelines.commands.terminal import console, opened
 from pipelines.options import PACKAGE
 from pipelines.place import PLACE_PARAMETERS, Place
 
@@ -24,16 +24,11 @@ from pipelines.place import PLACE_PARAMETERS, Place
 def erase(model: str, where: str, dry_run: bool, **parameters: Any) -> None:
     """Take rows out of a model's tables for good, with all files that held them.
 
-    Older snapshots of these tables go, too. Old input that is run again does not bring the rows
-    back. Exit status: 0 done, 1 a file still holds some, 2 wrong usage or configuration.
+    Older snapshots of these tables go, too; BigQuery and Cloud Storage keep what is deleted for
+    some days. Old input that is run again does not bring the rows back. Exit status: 0 done, 1 a
+    file still holds some, 2 wrong usage or configuration.
     """
-    place = Place.of(parameters)
-    tables = iceberg(
-        place,
-        "in BigQuery, delete rows by DML: bq query --use_legacy_sql=false 'DELETE FROM "
-        "DATASET.TABLE WHERE …', and staged files by a lifecycle rule of the bucket; "
-        "docs/bigquery.md says what that leaves",
-    )
+    tables = opened(Place.of(parameters))
 
     from pipelines.config.options import load_models
     from pipelines.erase.command import erase_and_show

@@ -69,8 +69,6 @@ def _replay(
         failures, parked = ANY_GROUP, True
     if rewrite and not archive:
         raise click.UsageError("--rewrite replaces rows by those of --archive GLOB; add that")
-    if rewrite and parameters["tables"] == "bigquery":
-        raise click.UsageError("--rewrite is for Iceberg tables; rows in BigQuery stay as they are")
     group = "" if failures in (None, ANY_GROUP) else failures
     if group and (parked or archive):
         raise click.UsageError("a group is of dead letters; drop --parked and --archive")

@@ -13,7 +13,9 @@ from pipelines.moments import Moment, as_time
 from pipelines.options import PACKAGE
 from pipelines.place import PLACE_PARAMETERS, Place
 
-_LOOK = "this command shows Iceberg tables; look at BigQuery's with `bq`"
+_LOOK = (
+    "this list is of Iceberg tables; `weighbridge tables show MODEL` and `bq ls` look at BigQuery's"
+)
 
 
 @click.group(invoke_without_command=True, params=[*PLACE_PARAMETERS, PACKAGE])
@@ -35,7 +37,7 @@ def show(model: str, actuals: bool, rows: int, **parameters: Any) -> None:
     """Print rows of a model's table, or of a platform table such as `deliveries`."""
     from pipelines.render import print_rows
 
-    print_rows(console, iceberg(Place.of(parameters), _LOOK), model, actuals, rows)
+    print_rows(console, opened(Place.of(parameters)), model, actuals, rows)
 
 
 @tables.command(params=[*PLACE_PARAMETERS])

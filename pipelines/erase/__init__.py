@@ -1,1 +1,1 @@
-"""Rows about a person taken out of Iceberg tables, with all files that held them."""
+"""Rows about a person taken out of tables, with all files that held them."""

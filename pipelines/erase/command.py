@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import pyarrow as pa
 from rich.console import Console
 
-from extractors import Extractors
+from extractors import Extractor, Extractors
+from pipelines.destination import Destination
+from pipelines.erase.done import Erased
 from pipelines.erase.find import find_rows
-from pipelines.erase.rows import erase_rows
 from pipelines.render import grid
 from pipelines.tables import Tables
 
 
 def erase_and_show(
-    console: Console, tables: Tables, extractors: Extractors, model: str, where: str, dry_run: bool
+    console: Console,
+    tables: Destination,
+    extractors: Extractors,
+    model: str,
+    where: str,
+    dry_run: bool,
 ) -> bool:
     """Erase rows of a model and print a line for each table; whether nothing of them is left.
 
@@ -30,18 +37,17 @@ def erase_and_show(
     found = find_rows(tables, extractors, model, where)
     if dry_run:
         counts = grid("table", "rows", numbers=1)
-        for name, (_, rows) in found.items():
+        for name, (_, rows) in sorted(found.items()):
             counts.add_row(name, f"{rows.num_rows:,}")
         console.print(counts)
         console.print("nothing was changed")
         return True
     names = ("table", "rows erased", "not sent to Arize", "files written anew", "files deleted")
-    table, left = grid(*names, numbers=4), 0
-    for name, (extractor, rows) in found.items():
-        done = erase_rows(tables, name, extractor, rows)
+    all_done = [_erase(tables, name, *meant) for name, meant in found.items()]
+    table, left = grid(*names, numbers=4), sum(done.left for done in all_done)
+    for done in sorted(all_done, key=lambda done: done.table):
         numbers = (done.rows, done.unsent, done.files, done.deleted)
-        table.add_row(name, *(f"{number:,}" for number in numbers))
-        left += done.left
+        table.add_row(done.table, *(f"{number:,}" for number in numbers))
     console.print(table)
     if left:
         console.print(
@@ -50,3 +56,13 @@ def erase_and_show(
             soft_wrap=True,
         )
     return not left
+
+
+def _erase(tables: Destination, name: str, extractor: Extractor, rows: pa.Table) -> Erased:
+    if isinstance(tables, Tables):
+        from pipelines.erase.rows import erase_rows
+
+        return erase_rows(tables, name, extractor, rows)
+    from pipelines.bigquery.erase import delete_rows
+
+    return delete_rows(tables, name, extractor, rows)

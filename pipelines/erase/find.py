@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 import pyarrow as pa
-import pyarrow.compute as pc
-from pyiceberg.expressions import BooleanExpression
+from pyiceberg.expressions import BooleanExpression, In
 from pyiceberg.expressions.parser import parse
 from pyiceberg.expressions.visitors import bind
-from pyiceberg.table import Table
+from pyiceberg.schema import Schema
 from pyparsing import ParseException
 
 from extractors import Extractor, Extractors
-from pipelines.tables import MODELS, Tables, tables_of
+from pipelines.destination import Destination
+from pipelines.tables import MODELS, tables_of
 from schemas.errors import ConfigurationError
 
 _COLUMNS = (
@@ -23,11 +23,12 @@ _COLUMNS = (
 
 
 def find_rows(
-    tables: Tables, extractors: Extractors, model_id: str, where: str
+    tables: Destination, extractors: Extractors, model_id: str, where: str
 ) -> dict[str, tuple[Extractor, pa.Table]]:
     """Rows that an expression means, with their extractor, by full name of table.
 
-    Of a table that does not have its columns they are those of the same prediction ids.
+    Of a table that does not have its columns they are those of the same prediction ids. Such tables
+    come first: once the rows of the others are gone, nothing would lead to theirs.
 
     Args:
         tables: where they are.
@@ -39,30 +40,25 @@ def find_rows(
         ConfigurationError: the model or a column is unknown, or the expression is none.
     """
     owners = _owners(tables, extractors, model_id)
-    loaded = {name: tables.load(name) for name in owners}
+    columns = {name: tables.filterable(name) for name in owners}
     expression = _parsed(where)
-    has = {name: _fits(table, expression) for name, table in loaded.items()}
+    has = {name: _fits(schema, expression) for name, schema in columns.items()}
     if not any(has.values()):
-        names = sorted({field.name for table in loaded.values() for field in table.schema().fields})
+        names = sorted({field.name for schema in columns.values() for field in schema.fields})
         raise ConfigurationError(
             f"--where: no table of {model_id} has all of its columns; there are {', '.join(names)}"
         )
-    found = {
-        name: table.scan(expression, selected_fields=_COLUMNS).to_arrow()
-        for name, table in loaded.items()
-        if has[name]
-    }
+    found = {name: tables.matching(name, expression, _COLUMNS) for name in owners if has[name]}
     ids = {id_ for rows in found.values() for id_ in rows["prediction_id"].to_pylist()} - {None}
-    for name, table in loaded.items():
+    same = In(term="prediction_id", literals=ids)
+    for name in owners:
         if not has[name]:
-            rows = table.scan(selected_fields=_COLUMNS).to_arrow()
-            column = rows["prediction_id"].cast(pa.string())
-            same = pc.is_in(column, value_set=pa.array(sorted(ids), pa.string()))
-            found[name] = rows.filter(same)
-    return {name: (owners[name], rows) for name, rows in sorted(found.items())}
+            found[name] = tables.matching(name, same, _COLUMNS)
+    names = sorted(found, key=lambda name: (has[name], name))
+    return {name: (owners[name], found[name]) for name in names}
 
 
-def _owners(tables: Tables, extractors: Extractors, model_id: str) -> Mapping[str, Extractor]:
+def _owners(tables: Destination, extractors: Extractors, model_id: str) -> Mapping[str, Extractor]:
     known = sorted({model for model, _ in extractors})
     if model_id not in known:
         raise ConfigurationError(f"--model {model_id}: not registered; {', '.join(known)}")
@@ -87,10 +83,10 @@ def _parsed(where: str) -> BooleanExpression:
         ) from None
 
 
-def _fits(table: Table, expression: BooleanExpression) -> bool:
+def _fits(schema: Schema, expression: BooleanExpression) -> bool:
     """Whether a table has the columns of an expression."""
     try:
-        bind(table.schema(), expression, case_sensitive=True)
+        bind(schema, expression, case_sensitive=True)
     except ValueError as error:
         if "Could not find field" in str(error):
             return False

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-
 import pyarrow as pa
 from pyiceberg.exceptions import CommitFailedException
 from pyiceberg.table import Table
@@ -14,9 +11,9 @@ from extractors import Extractor
 from pipelines.address import folder_of, local_path, location_of
 from pipelines.catalog import UNSETTLED, wait_to_retry
 from pipelines.commit import ATTEMPTS
+from pipelines.erase.done import Erased, tell_ledger
 from pipelines.erased import ErasedRows, note_erased
 from pipelines.files import DATA, FileRef, open_file, place_of, write_days
-from pipelines.ledger import SKIPPED, SKIPPED_SCHEMA
 from pipelines.maintain.live import has_deletes, live_files
 from pipelines.maintain.sweep import kept_paths, named_by
 from pipelines.maintain.upkeep import lock_of
@@ -29,26 +26,6 @@ from schemas.errors import ConfigurationError
 ORPHAN_SECONDS = 24 * 3600.0
 """A younger file that nothing names may be about to be committed."""
 _DATA = ".parquet"
-
-
-@dataclass
-class Erased:
-    """What became of a table.
-
-    Attributes:
-        rows: that it held.
-        files: of the table that were written anew without them.
-        unsent: rows taken out of the outbox.
-        deleted: files that are gone from the disk.
-        left: data files with such rows that are still on the disk.
-    """
-
-    table: str
-    rows: int = 0
-    files: int = 0
-    unsent: int = 0
-    deleted: int = 0
-    left: int = 0
 
 
 def erase_rows(tables: Tables, name: str, extractor: Extractor, rows: pa.Table) -> Erased:
@@ -84,7 +61,7 @@ def erase_rows(tables: Tables, name: str, extractor: Extractor, rows: pa.Table) 
             return done
         table = tables.load(name)
         before = set(named_by(table))
-        _tell_ledger(tables, extractor, rows)
+        tell_ledger(tables, extractor, rows)
         done.unsent = _empty_outbox(outbox, table, erased)
         done.files = _replace(tables, name, erased)
         before |= set(named_by(tables.load(name)))  # manifests say what was removed, with bounds
@@ -157,7 +134,7 @@ def _empty_outbox(outbox: Outbox, table: Table, erased: ErasedRows) -> int:
 def _kept(table: Table, path: str, erased: ErasedRows) -> pa.Table | None:
     """The other rows of a file; None if it holds none that was erased."""
     with open_file(table.io, path) as file:
-        return erased.without(file.read()) if erased.in_file(file) else None
+        return erased.left_of(file)
 
 
 def _delete(tables: Tables, name: str, before: set[str], erased: ErasedRows, done: Erased) -> None:
@@ -181,27 +158,3 @@ def _delete(tables: Tables, name: str, before: set[str], erased: ErasedRows, don
             done.deleted += 1
         else:
             done.left += 1
-
-
-def _tell_ledger(tables: Tables, extractor: Extractor, rows: pa.Table) -> None:
-    """Envelopes that were erased are no envelopes that are missing."""
-    skipped = pa.Table.from_pylist(list(_skipped(extractor, rows)), SKIPPED_SCHEMA)
-    if skipped.num_rows:
-        files = tables.write_files(SKIPPED, skipped).files
-        tables.commit(SKIPPED, files, Outbox(None))
-
-
-def _skipped(extractor: Extractor, rows: pa.Table) -> Iterator[dict[str, object]]:
-    columns = ["envelope_id", "event_time", "ingest_time", "model_version"]
-    seen: set[str] = set()
-    for row in rows.select(columns).to_pylist():
-        if row["envelope_id"] not in seen:
-            seen.add(row["envelope_id"])
-            yield {
-                **row,
-                "row_id": f"{row['envelope_id']}:0",
-                "model_id": extractor.model_id,
-                "kind": extractor.kind,
-                "reason": "erased",
-                "status": None,
-            }
