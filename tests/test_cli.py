@@ -132,7 +132,8 @@ def test_golden_cases_are_checked_and_written(tmp_path: Path) -> None:
     (case / "rows.json").write_text("[]")
     status, out, _ = call("models", "--check", *options)
     assert status == 1
-    assert "differs numbers/one" in out
+    assert "differs numbers/one\n        rows: 1, and not 0" in out
+    assert "--write_golden" in out
 
 
 def test_tables_shows_counts_and_rows(home: Home) -> None:
