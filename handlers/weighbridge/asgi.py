@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Awaitable, Callable, Collection
 from typing import TypeAlias
 
 from weighbridge.attached import current
+from weighbridge.captured import TOKEN
 from weighbridge.exchange import Exchange, Message, Receive, Send
 from weighbridge.log import log_once
 from weighbridge.model_of import ModelOf, Scope, from_path
@@ -15,7 +15,6 @@ from weighbridge.publisher import EnvelopePublisher
 ASGIApp: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 _SHUT_DOWN = ("lifespan.shutdown.complete", "lifespan.shutdown.failed")
-_TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 
 
 class CaptureMiddleware:
@@ -49,7 +48,7 @@ class CaptureMiddleware:
         id_header: str | None = "x-envelope-id",
         close_timeout: float | None = 5.0,
     ) -> None:
-        if id_header is not None and not _TOKEN.fullmatch(id_header):
+        if id_header is not None and not TOKEN.fullmatch(id_header):
             raise ValueError(f"id_header: {id_header!r} is no name of a header")
         self.app = app
         self._publisher = publisher
