@@ -44,8 +44,8 @@ def columns_of(row: type[Row]) -> tuple[Column, ...]:
     """The columns of a row class, in the order in which it declares them.
 
     Raises:
-        InvalidExtractorError: no columns, a type without mapping, an alias, names that differ only in
-            capital letters, or a wrong default.
+        InvalidExtractorError: no columns, a type without mapping, an alias, names that differ
+            in capital letters only, or a wrong default.
     """
     if not row.__pydantic_complete__:
         raise InvalidExtractorError(

@@ -56,6 +56,18 @@ def test_a_run_reports_what_it_did(home: Home) -> None:
         (["tables", "--home=nowhere"], "holds no tables yet"),
         (["tabels"], "No such command"),
         (["models", "--check", "--golden=nowhere"], "no golden case"),
+        (["models", "--check", "--parked"], "drop --parked and --release"),
+        (["models", "--check", "--write_golden"], "drop one of them"),
+        (["models", "scores", "--parked"], "are of all models; drop scores"),
+        *(
+            ([*command, "--since=2026-03-02", "--until=2026-03-01"], "--until is not after --since")
+            for command in (
+                ["failures"],
+                ["replay", "--failures"],
+                ["ledger"],
+                ["tables", "labels", "m"],
+            )
+        ),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
