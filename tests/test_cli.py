@@ -54,6 +54,7 @@ def test_a_run_reports_what_it_did(home: Home) -> None:
         (["run", "--input_files=x", "--direct_num_workers=many"], "direct_num_workers"),
         (["models", "nobody", "--extractors_package=odd"], "no model nobody is registered in odd"),
         (["tables", "--home=nowhere"], "holds no tables yet"),
+        (["run", "--input_files=x", "--home="], "an empty text names no folder"),
         (["tabels"], "No such command"),
         (["models", "--check", "--golden=nowhere"], "no golden case"),
         (["models", "--check", "--parked"], "drop --parked and --release"),
