@@ -55,6 +55,8 @@ def test_a_run_reports_what_it_did(home: Home) -> None:
         (["models", "nobody", "--extractors_package=odd"], "no model nobody is registered in odd"),
         (["tables", "--home=nowhere"], "holds no tables yet"),
         (["run", "--input_files=x", "--home="], "an empty text names no folder"),
+        (["run", "--input_files=x", f"--home={__file__}"], "is a file; name a folder"),
+        (["arize", "receiver", "--port=99999"], "99999 is not in the range"),
         (["tabels"], "No such command"),
         (["models", "--check", "--golden=nowhere"], "no golden case"),
         (["models", "--check", "--parked"], "drop --parked and --release"),
