@@ -722,7 +722,7 @@ def test_what_looks_like_a_topic_and_is_none(topic: str) -> None:
         ({"destination": ""}, "destination: give a folder or projects/PROJECT/topics/TOPIC"),
         ({"destination": None}, "destination: give a folder or .*, and no NoneType"),
         ({"destination": b"captured"}, "destination: give a folder or .*, and no bytes"),
-        ({"destination": "gs://bucket/captured"}, "destination: 'gs://bucket/captured' is no fold"),
+        ({"destination": "gs://bucket/captured"}, "'gs://bucket/captured' is neither a folder"),
         ({"destination": "projects/p/topics/a b"}, "is no topic: write"),
         ({"spool": ""}, "spool: give the path of a folder, and no empty text"),
         ({"headers": "x-channel"}, r'headers: give a list of names, such as \["x-channel"\]'),

@@ -88,7 +88,7 @@ def open_destination(destination: str | os.PathLike[str]) -> Destination:
     if named.startswith("projects/"):
         raise ValueError(f"{named!r} is no topic: write {_TOPIC_FORM}")
     if "://" in named:  # it would be a folder named `gs:` in the folder where the service runs
-        raise ValueError(f"destination: {named!r} is no folder of this machine, nor {_TOPIC_FORM}")
+        raise ValueError(f"{named!r} is neither a folder of this machine nor {_TOPIC_FORM}")
     return _Folder(folder("destination", named))
 
 
