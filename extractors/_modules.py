@@ -12,6 +12,8 @@ from hashlib import blake2b
 from pathlib import Path
 from types import ModuleType
 
+from pydantic import ValidationError
+
 from schemas.errors import ConfigurationError, InvalidExtractorError
 
 _log = logging.getLogger("weighbridge")
@@ -90,8 +92,16 @@ def _broken(module: str, error: BaseException) -> ConfigurationError:
         place = f"{own[-1].filename}:{own[-1].lineno}"
     if isinstance(error, ConfigurationError):
         return type(error)(f"{place}: {error}")
-    text = ": ".join([type(error).__name__, *str(error).splitlines()[:1]])
-    return InvalidExtractorError(f"{place}: {text}")
+    return InvalidExtractorError(f"{place}: {_text(error)}")
+
+
+def _text(error: BaseException) -> str:
+    if isinstance(error, ValidationError):  # of ModelSettings, mostly
+        wrong = error.errors(include_input=False, include_url=False, include_context=False)[0]
+        field = ".".join(map(str, wrong["loc"]))
+        return f"{error.title}: {field}: {wrong['msg']}"
+    message = error.msg if isinstance(error, SyntaxError) else str(error)
+    return ": ".join([type(error).__name__, *message.splitlines()[:1]])
 
 
 def version_of(module: ModuleType) -> str:

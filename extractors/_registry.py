@@ -107,7 +107,7 @@ def extractor(
     Raises:
         InvalidExtractorError: anything of this that cannot work, with the remedy.
     """
-    _check_arguments(model_id, row, model_type, kind, statuses, table_version)
+    _check_arguments(model_id, row, model_type, kind, settings, statuses, table_version)
 
     def register(function: F) -> F:
         _check_function(function, model_id)
@@ -133,6 +133,7 @@ def _check_arguments(
     row: object,
     model_type: ModelType | None,
     kind: object,
+    settings: object,
     statuses: object,
     table_version: object,
 ) -> None:
@@ -149,6 +150,10 @@ def _check_arguments(
             check_model_type(model_type)
         except InvalidExtractorError as error:
             raise InvalidExtractorError(f"{model_id}: {error}") from None
+    if not isinstance(settings, ModelSettings | None):
+        raise InvalidExtractorError(
+            f'{model_id}: settings= takes ModelSettings(…), e.g. ModelSettings(owner="a-team@…")'
+        )
     if not isinstance(statuses, range | None):
         raise InvalidExtractorError(
             f"{model_id}: statuses= takes a range, e.g. range(200, 300), or None for all"
@@ -195,7 +200,8 @@ def load_extractors(package: str = "extractors", exclude: Collection[str] = ()) 
     kept = _without(entries, exclude, named, package)
     if not kept:
         raise ConfigurationError(
-            f"package {package} registers no extractor; copy extractors/_template.py into it"
+            f"package {package} registers no extractor: decorate a function with @extractor, as "
+            "extractors/_template.py does"
             if not exclude
             else f"--exclude_model leaves no extractor of package {package}"
         )

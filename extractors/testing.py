@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar, overload
 
 import pyarrow as pa
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from extractors._calls import Extracted, ExtractorCalls
 from extractors._registry import Extractor, Extractors, extractor_of
@@ -27,6 +28,23 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 # They change with the code and with the clock, not with what the extractor does.
 _PLACE = re.compile(r" at \S+\.py:\d+ \(.*\)$")
 _NOT_GOLDEN = ("extractor_version", "ingest_time")
+
+
+class _Arguments(BaseModel):
+    """What `envelope.json` may say: the arguments of `envelope` but those that its place says."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, protected_namespaces=())
+
+    request: Any = None
+    response: Any = None
+    actual: Any = None
+    context: Any = None
+    model_version: str = ""
+    status: int | None = None
+    latency_us: int | None = None
+    event_time: datetime = NOON
+    headers: dict[str, str] = {}
+    attributes: dict[str, str] = {}
 
 
 def envelope(
@@ -117,6 +135,28 @@ class GoldenCase:
         rows = [] if batch is None else batch.drop_columns(list(_NOT_GOLDEN)).to_pylist()
         return json.loads(json.dumps(rows, default=_json))
 
+    def differences(self, extractors: Extractors) -> list[str]:
+        """Where today's rows are not those of `rows.json`, without values; empty if they are.
+
+        Raises:
+            ConfigurationError: as `expected` and `given` do.
+        """
+        expected, given = self.expected(), self.given(extractors)
+        if expected is None:
+            return ["there is no rows.json yet"]
+        if isinstance(given, dict) and given != expected:
+            return ["fails at stage {stage}: {message}".format(**given["failure"])]
+        if not isinstance(given, list) or not isinstance(expected, list):
+            return [] if given == expected else ["rows.json is no list, and rows are given"]
+        found = [
+            f"row {number}: {', '.join(columns)}"
+            for number, (old, new) in enumerate(zip(expected, given))
+            if (columns := _differing(old, new))
+        ]
+        if len(expected) != len(given):
+            found.append(f"rows: {len(given)}, and not {len(expected)}")
+        return found
+
     def envelope(self) -> Envelope:
         """The captured envelope.
 
@@ -127,13 +167,25 @@ class GoldenCase:
         stored = _read(path)
         if not isinstance(stored, dict):
             raise ConfigurationError(f"{path}: not a JSON object")
-        try:
-            if "event_time" in stored:
+        if "event_time" in stored:
+            try:
                 micros = parse_rfc3339(stored["event_time"])
-                stored["event_time"] = _EPOCH + timedelta(microseconds=micros)
-            return envelope(model_id=self.model_id, envelope_id=self.folder.name, **stored)
-        except (AttributeError, TypeError, ValueError) as error:
-            raise ConfigurationError(f"{path}: {error}") from None
+            except (TypeError, ValueError):
+                raise ConfigurationError(
+                    f'{path}: event_time: give text with an offset, "2026-01-15T09:30:00Z"'
+                ) from None
+            stored["event_time"] = _EPOCH + timedelta(microseconds=micros)
+        try:
+            arguments = _Arguments.model_validate(stored)
+        except ValidationError as error:
+            wrong = error.errors(include_input=False, include_url=False)[0]
+            place = ".".join(map(str, wrong["loc"]))
+            if wrong["type"] == "extra_forbidden":
+                keys = ", ".join(_Arguments.model_fields)
+                raise ConfigurationError(f"{path}: {place} is none of {keys}") from None
+            raise ConfigurationError(f"{path}: {place}: {wrong['msg']}") from None
+        given = arguments.model_dump(exclude_unset=True)
+        return envelope(model_id=self.model_id, envelope_id=self.folder.name, **given)
 
     def write(self, extractors: Extractors) -> None:
         """Replace `rows.json` by what today's extractor gives."""
@@ -145,6 +197,15 @@ def golden_cases(folder: Path) -> Iterator[GoldenCase]:
     """The cases below `folder/<model>/<case>/`, in order of their names."""
     for path in sorted(folder.glob("*/*/envelope.json")):
         yield GoldenCase(path.parent.parent.name, path.parent)
+
+
+def _differing(old: Any, new: dict[str, Any]) -> list[str]:
+    """Columns whose values differ, or that only one of two rows has."""
+    if not isinstance(old, dict):
+        return ["no JSON object in rows.json"]
+    missing = object()
+    names = {**new, **old}
+    return [name for name in names if old.get(name, missing) != new.get(name, missing)]
 
 
 def _entry(function: Callable[..., Any], envelope: Envelope) -> Extractor:

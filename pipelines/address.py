@@ -34,8 +34,10 @@ def folder_of(text: str) -> Folder:
     """The folder that a text names.
 
     Raises:
-        ValueError: it has a scheme, and is no address of a bucket.
+        ValueError: it is empty, or has a scheme and is no address of a bucket.
     """
+    if not text.strip():  # as of a variable that is not set; it would be the folder one is in
+        raise ValueError("an empty text names no folder; write . for the one that you are in")
     if "://" not in text:
         return Path(text)
     if not _ADDRESS.fullmatch(text):

@@ -49,6 +49,12 @@ def as_time(micros: int | None) -> datetime | None:
     return None if micros is None else _EPOCH + timedelta(microseconds=micros)
 
 
+def check_span(since: int | None, until: int | None) -> None:
+    """Raises click.UsageError if no moment lies between two that `Moment` gave."""
+    if since is not None and until is not None and since >= until:
+        raise click.UsageError("--until is not after --since, so that nothing lies between them")
+
+
 SELECTION_PARAMETERS: list[click.Parameter] = [
     click.Option(["--model"], default="", metavar="ID", help="Of this model only."),
     click.Option(

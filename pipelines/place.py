@@ -120,9 +120,12 @@ class FolderType(click.ParamType[Folder, str]):
         if isinstance(value, Folder):
             return value
         try:
-            return folder_of(value)
+            folder = folder_of(value)
         except ValueError as error:
             self.fail(str(error), param, context)
+        if isinstance(folder, Path) and folder.is_file():
+            self.fail(f"{folder} is a file; name a folder", param, context)
+        return folder
 
 
 HOME = click.Option(

@@ -116,20 +116,23 @@ def check_golden(
     cases = [case for case in golden_cases(folder) if model in (None, case.model_id)]
     if not cases:
         raise click.UsageError(
-            f"no golden case in {folder / (model or '*') / '*' / 'envelope.json'}"
+            f"no golden case in {folder / (model or '*') / '*' / 'envelope.json'}; "
+            "--golden names another folder"
         )
     good = True
     for case in cases:
         if write:
             case.write(extractors)
             console.print(f"wrote {case.folder / 'rows.json'}")
-        elif case.expected() == case.given(extractors):
-            console.print(f"[green]same[/]    {case.name}")
-        else:
+        elif found := case.differences(extractors):
             good = False
             console.print(f"[red]differs[/] {case.name}")
+            for line in found:
+                console.print(f"        {line}", markup=False, soft_wrap=True)
+        else:
+            console.print(f"[green]same[/]    {case.name}")
     if not good:
-        console.print("review and accept with: make golden MODEL=<model>")
+        console.print("if that is what you want, --write_golden writes it; review its diff")
     return good
 
 

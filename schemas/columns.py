@@ -44,7 +44,8 @@ def columns_of(row: type[Row]) -> tuple[Column, ...]:
     """The columns of a row class, in the order in which it declares them.
 
     Raises:
-        InvalidExtractorError: no columns, a type without mapping, an alias, or a wrong default.
+        InvalidExtractorError: no columns, a type without mapping, an alias, names that differ
+            in capital letters only, or a wrong default.
     """
     if not row.__pydantic_complete__:
         raise InvalidExtractorError(
@@ -52,12 +53,18 @@ def columns_of(row: type[Row]) -> tuple[Column, ...]:
         )
     if not row.model_fields:
         raise InvalidExtractorError(f"{row.__name__} has no columns")
-    types = {}
+    types: dict[str, tuple[pa.DataType, bool]] = {}
+    spelled: dict[str, str] = {}
     for name, field in row.model_fields.items():
         place = f"{row.__name__}.{name}"
         if field.alias or field.validation_alias:
             raise InvalidExtractorError(
                 f"{place} has an alias; a column is called as its field is: rename the field"
+            )
+        if (other := spelled.setdefault(name.lower(), name)) != name:
+            raise InvalidExtractorError(
+                f"{place} differs from {other} in capital letters only, which engines that read "
+                "tables do not tell apart; rename one of them"
             )
         types[name] = arrow_type(field.annotation, place)
     validators = _validators(row)

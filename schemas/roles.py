@@ -19,8 +19,8 @@ class Role:
     of: str | None = None
     needs_name: bool = False
 
-    def __call__(self, of: str) -> Role:
-        """The role for the feature or embedding `of`."""
+    def __call__(self, of: str = "") -> Role:
+        """The role for the feature or embedding `of`; where a role takes none, `Row` refuses it."""
         return dataclasses.replace(self, of=of)
 
     def __str__(self) -> str:

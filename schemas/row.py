@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Annotated, Any, ClassVar, get_args
 
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, GetCoreSchemaHandler
-from pydantic_core import CoreSchema, PydanticCustomError
+from pydantic_core import CoreSchema, PydanticCustomError, PydanticUndefined
 
 from schemas._strictness import adjust_strictness
 from schemas.errors import InvalidExtractorError
@@ -26,6 +26,8 @@ STAMPED = (
     "extractor_version",
 )
 """Columns that Weighbridge adds to every row."""
+RESERVED = (*STAMPED, "event_day")
+"""Names that no other column can have: these, and that of the partitions by day."""
 
 ClassScores = dict[str, float]
 """Score per class; stored as list<struct<class_name, score>> in tables and in Arize."""
@@ -98,6 +100,11 @@ class Row(BaseModel):
                     f"{cls.__name__}.{name}: {annotation} is a role and no type; "
                     f"write Annotated[str, {annotation}], or another type"
                 )
+            role = getattr(annotation, "__origin__", None)
+            if isinstance(role, Role):
+                raise InvalidExtractorError(
+                    f"{cls.__name__}.{name}: the type comes first; write Annotated[…, {role}]"
+                )
 
     @classmethod
     def __pydantic_init_subclass__(cls, *, default_role: Role | None = None, **kwargs: Any) -> None:
@@ -109,6 +116,16 @@ class Row(BaseModel):
                 )
             cls.__default_role__ = default_role
         cls.__roles__ = {name: cls._role(name) for name in cls.model_fields}
+        cls._refuse_hidden()
+
+    @classmethod
+    def _refuse_hidden(cls) -> None:
+        """Pydantic would quietly leave them out of the columns."""
+        for name, private in cls.__private_attributes__.items():
+            if private.default is PydanticUndefined and private.default_factory is None:
+                raise InvalidExtractorError(
+                    f"{cls.__name__}.{name}: a column's name cannot begin with _; rename it"
+                )
 
     @classmethod
     def _role(cls, name: str) -> Role:
@@ -134,7 +151,7 @@ class Row(BaseModel):
             raise InvalidExtractorError(
                 f'{column}: {role} needs the name it belongs to, e.g. {role}("review")'
             )
-        if name in STAMPED and (name, role.kind) != ("prediction_id", "prediction_id"):
+        if name in RESERVED and (name, role.kind) != ("prediction_id", "prediction_id"):
             remedy = "give it the role PredictionId" if name == "prediction_id" else "rename it"
             raise InvalidExtractorError(
                 f"{column}: Weighbridge stamps a column of this name itself; {remedy}"

@@ -410,6 +410,7 @@ def truncated(rows: int) -> Callable[[Path], object]:
         ("a.csv", write_text("a,b\n" + "1,2\n" * 10**6 + '1,"2\n' + "1,2\n" * 10**6), [],
          "a quotation mark that is not closed"),
         ("a.csv", write_text(b"a,b\n1,\xff\n"), [], "it is not UTF-8"),
+        ("a.csv", write_text("a,b\n1,2\n".encode("utf-16")), [], "it is UTF-16; convert it"),
         ("a.csv", write_text("a,b\n1,2\n"), ["--event_time=c"], "has no column c; it has a, b"),
         ("a.csv", write_text("a,b\n1,2\n"), ["--as_text=c"], "has no column c; it has a, b"),
         ("a.csv", write_text("a,b\n1,2\n"), ["--sampling_key=c"], "has no column c; it has a, b"),

@@ -215,6 +215,21 @@ def test_what_is_no_header(recorder: Recorder, name: str) -> None:
         CaptureMiddleware(answering(), recorder.publisher, id_header=name)
 
 
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"publisher": "captured"}, "publisher: give an EnvelopePublisher"),
+        ({"model": 5}, "model: give a model id, or a function"),
+        ({"methods": "POST"}, "methods: give a list of them"),
+    ],
+)
+def test_what_would_capture_nothing_is_refused(
+    recorder: Recorder, wrong: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(ValueError, match=words):
+        CaptureMiddleware(answering(), **{"publisher": recorder.publisher, **wrong})
+
+
 @pytest.mark.parametrize(("size", "cut"), [(1000, 0), (1001, CUT_REQUEST | CUT_RESPONSE)])
 @pytest.mark.parametrize("pieces", [1, 7, 1000])
 def test_no_more_than_the_limit_is_kept(

@@ -54,8 +54,23 @@ def test_a_run_reports_what_it_did(home: Home) -> None:
         (["run", "--input_files=x", "--direct_num_workers=many"], "direct_num_workers"),
         (["models", "nobody", "--extractors_package=odd"], "no model nobody is registered in odd"),
         (["tables", "--home=nowhere"], "holds no tables yet"),
+        (["run", "--input_files=x", "--home="], "an empty text names no folder"),
+        (["run", "--input_files=x", f"--home={__file__}"], "is a file; name a folder"),
+        (["arize", "receiver", "--port=99999"], "99999 is not in the range"),
         (["tabels"], "No such command"),
         (["models", "--check", "--golden=nowhere"], "no golden case"),
+        (["models", "--check", "--parked"], "drop --parked and --release"),
+        (["models", "--check", "--write_golden"], "drop one of them"),
+        (["models", "scores", "--parked"], "are of all models; drop scores"),
+        *(
+            ([*command, "--since=2026-03-02", "--until=2026-03-01"], "--until is not after --since")
+            for command in (
+                ["failures"],
+                ["replay", "--failures"],
+                ["ledger"],
+                ["tables", "labels", "m"],
+            )
+        ),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -132,7 +147,8 @@ def test_golden_cases_are_checked_and_written(tmp_path: Path) -> None:
     (case / "rows.json").write_text("[]")
     status, out, _ = call("models", "--check", *options)
     assert status == 1
-    assert "differs numbers/one" in out
+    assert "differs numbers/one\n        rows: 1, and not 0" in out
+    assert "--write_golden" in out
 
 
 def test_tables_shows_counts_and_rows(home: Home) -> None:

@@ -101,7 +101,7 @@ def client(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     return run
 
 
-def check(messages: list[Message]) -> None:
+def assert_read(messages: list[Message]) -> None:
     read = [decode(message, 10 << 20) for message in messages]
     found: list[Envelope] = []
     for one in read:
@@ -144,7 +144,7 @@ def test_what_a_client_publishes_is_what_the_pipeline_reads(
         return len(received) >= 3
 
     eventually(complete, 30)
-    check(received)
+    assert_read(received)
 
 
 def test_a_file_that_a_client_writes_becomes_rows(
@@ -157,7 +157,7 @@ def test_a_file_that_a_client_writes_becomes_rows(
     home.input.mkdir()
     client("--archive", str(home.input / "calls.avro"))
     assert [path.name for path in home.input.iterdir()] == ["calls.avro"]
-    check(list(stored(home.input)))
+    assert_read(list(stored(home.input)))
     report = home.run()
     assert report.failures == {}
     rows = {row["case_id"]: row["score"] for row in home.rows("cases")}

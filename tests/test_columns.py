@@ -93,6 +93,11 @@ class Alternative(Row):
     amount: float = Field(validation_alias="sum")
 
 
+class SpelledTwice(Row):
+    amount: float
+    Amount: float
+
+
 class Untyped(Row):
     amount: Any
 
@@ -144,6 +149,11 @@ class Unfinished(Row):
         (
             Alternative,
             "Alternative.amount has an alias; a column is called as its field is: rename the field",
+        ),
+        (
+            SpelledTwice,
+            "SpelledTwice.Amount differs from amount in capital letters only, which engines that "
+            "read tables do not tell apart; rename one of them",
         ),
         (Untyped, "Untyped.amount: no table column for Any; use "),
         (Nested, "Nested.card.amount: no table column for complex; use "),

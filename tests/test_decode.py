@@ -93,7 +93,7 @@ def test_a_pack_without_model_id_attribute_is_not_routed() -> None:
         decode(PACK._replace(attributes=attributes), LIMIT)
 
 
-def check_total(message: Message) -> None:
+def assert_total(message: Message) -> None:
     """Whatever a message is, it is refused whole, or each envelope is refused or can be read."""
     try:
         decoded = decode(message, LIMIT)
@@ -127,7 +127,7 @@ def test_random_packs(data: bytes, encoding: str | None) -> None:
     attributes = {"content": "weighbridge.batch.v1", "model_id": "scores"}
     if encoding:
         attributes["encoding"] = encoding
-    check_total(Message(data, attributes, "m", micros(NOW)))
+    assert_total(Message(data, attributes, "m", micros(NOW)))
 
 
 @settings(max_examples=150, deadline=None)
@@ -140,7 +140,7 @@ def test_damaged_packs(position: int, value: int, drop: bool) -> None:
     else:
         data[position] = value
     attributes = {**PACK.attributes, "encoding": "avro"}
-    check_total(PACK._replace(data=bytes(data), attributes=attributes))
+    assert_total(PACK._replace(data=bytes(data), attributes=attributes))
 
 
 JSON = st.recursive(
@@ -171,4 +171,4 @@ def test_random_plain_messages(
 ) -> None:
 
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
-    check_total(Message(data, attributes, "m", published))
+    assert_total(Message(data, attributes, "m", published))

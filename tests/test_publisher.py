@@ -2,6 +2,7 @@ import inspect
 import itertools
 import json
 import logging
+import math
 import os
 import re
 import socket
@@ -713,6 +714,71 @@ def test_the_readme_names_each_setting() -> None:
 def test_what_looks_like_a_topic_and_is_none(topic: str) -> None:
     with pytest.raises(ValueError, match="is no topic: write projects/PROJECT/topics/TOPIC"):
         EnvelopePublisher(topic)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"destination": ""}, "destination: give a folder or projects/PROJECT/topics/TOPIC"),
+        ({"destination": None}, "destination: give a folder or .*, and no NoneType"),
+        ({"destination": b"captured"}, "destination: give a folder or .*, and no bytes"),
+        ({"destination": "gs://bucket/captured"}, "'gs://bucket/captured' is neither a folder"),
+        ({"destination": "projects/p/topics/a b"}, "is no topic: write"),
+        ({"spool": ""}, "spool: give the path of a folder, and no empty text"),
+        ({"headers": "x-channel"}, r'headers: give a list of names, such as \["x-channel"\]'),
+        ({"headers": None}, "headers: give a list of names"),
+        ({"headers": [5]}, "headers: 5 is no name of a header"),
+        ({"headers": ["x channel"]}, "headers: 'x channel' is no name of a header"),
+        ({"sample": 0.5}, "sample: give shares by model id"),
+        ({"max_queued": "10"}, "max_queued: give a whole number from 0 on"),
+        ({"max_queued_bytes": -1}, "max_queued_bytes: give a whole number"),
+        ({"max_body_bytes": 1.5}, "max_body_bytes: give a whole number"),
+        ({"spool_bytes": True}, "spool_bytes: give a whole number"),
+        ({"linger": "1"}, "linger: give a number of seconds, and no str"),
+        ({"linger": math.nan}, "linger: give a number of seconds from 0 on"),
+        ({"heartbeat": -1}, "heartbeat: give a number of seconds from 0 on"),
+    ],
+)
+def test_a_wrong_setting_ends_the_start_and_not_the_capture(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: dict[str, Any], words: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=words):
+        EnvelopePublisher(**{"destination": "captured", **arguments})
+    assert not list(tmp_path.glob("gs*"))
+
+
+@pytest.mark.parametrize("place", ["taken", "taken/below"])
+def test_a_file_where_a_folder_is_wanted(tmp_path: Path, place: str) -> None:
+    (tmp_path / "taken").touch()
+    for arguments in ({"destination": tmp_path / place}, {"spool": tmp_path / place}):
+        [name] = arguments
+        with pytest.raises(OSError, match=f"{name}: .* a file; name a folder"):
+            EnvelopePublisher(**{"destination": tmp_path / "captured", **arguments})
+
+
+@pytest.mark.parametrize(
+    ("case", "line"),
+    [
+        ("str as request", "take envelopes: request takes bytes, and no str"),
+        ("dict as request", "take envelopes: request takes bytes, and no dict"),
+        ("None as model", "encode envelopes: model_id takes str, and no NoneType"),
+        ("int as version", "take envelopes: model_version takes str, and no int"),
+        ("naive time", "take envelopes: event_time has no time zone"),
+        ("str as time", "take envelopes: event_time takes a datetime, and no str"),
+        ("str as headers", "take envelopes: headers takes a mapping or pairs, and no str"),
+        ("str as status", "encode envelopes: status takes int, and no str"),
+        ("float as latency", "encode envelopes: latency_us takes int, and no float"),
+        ("fails: status", "encode envelopes: status takes int, and no Raises"),
+    ],
+)
+def test_the_log_names_the_argument(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, case: str, line: str
+) -> None:
+    publisher = EnvelopePublisher(str(tmp_path))
+    publisher.capture(**{"model_id": "m", "request": b"1", "response": b"2", **BAD[case]})
+    publisher.close()
+    assert caplog.messages[0] == f"weighbridge could not {line}"
 
 
 def as_message(received: Any) -> Message:

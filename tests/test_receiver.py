@@ -22,6 +22,7 @@ from arize._generated.protocol.rec import public_pb2 as pb2
 from arize.exceptions.auth import AuthenticationError
 from arize.exceptions.http import APIError
 from arize.ml.types import EmbeddingColumnNames, Environments, ModelTypes, Schema
+from forked import call
 
 from pipelines.receiver import ArizeReceiver, Fault
 
@@ -83,6 +84,14 @@ def encode(table: pa.Table, schema: bytes | None = None, model_id: str = "eta") 
 
 
 IDS = pa.table({"id": ["a", "b"]})
+
+
+def test_a_port_that_is_taken(receiver: ArizeReceiver) -> None:
+    port = receiver.url.rpartition(":")[2]
+    status, out, err = call("arize", "receiver", "--port", port)
+    assert (status, out) == (2, "")
+    assert f"--port: {port} is taken" in err
+    assert "Traceback" not in err
 
 
 def test_regression(receiver: ArizeReceiver) -> None:

@@ -240,6 +240,10 @@ class Sample(Row):
             "ranking, untyped",
         ),
         (
+            {"settings": {"owner": "a-team@example.com"}},
+            'm: settings= takes ModelSettings(…), e.g. ModelSettings(owner="a-team@…")',
+        ),
+        (
             {"statuses": 200},
             "m: statuses= takes a range, e.g. range(200, 300), or None for all",
         ),
@@ -471,10 +475,20 @@ MEND = (
         ("x = 1\nprint(undefined)", 2, "NameError: name 'undefined' is not defined"),
         ("import not_installed", 1, "ModuleNotFoundError: No module named 'not_installed'"),
         ("from extractors import Nothing", 1, "ImportError: cannot import name 'Nothing'"),
-        ("def f(:\n  pass", 1, "SyntaxError: invalid syntax (m.py, line "),
+        ("def f(:\n  pass", 1, "SyntaxError: invalid syntax; mend"),
         ("if 1:\nx", 2, "IndentationError: expected an indented block after 'if' statement"),
         ("assert False, 'first\\nsecond'", 1, "AssertionError: first;"),
         ("raise ValueError", 1, "ValueError;"),
+        (
+            "from extractors import ModelSettings\nModelSettings(ownr='canary')",
+            2,
+            "ModelSettings: ownr: Extra inputs are not permitted; mend",
+        ),
+        (
+            "from extractors import ModelSettings\nModelSettings(arize_sample_rate=2)",
+            2,
+            "ModelSettings: arize_sample_rate: Input should be less than or equal to 1; mend",
+        ),
         ("import sys\nsys.exit(3)", 2, "SystemExit: 3"),
         ("from company import _helper", 1, ""),
     ],
@@ -556,7 +570,8 @@ def test_what_cannot_be_excluded_stops_the_launch(
 def test_an_empty_package_says_what_to_do(packages: Packages) -> None:
     for modules in ({}, {"_helper": one()}, {"plain": "x = 1\n"}):
         assert packages.refusal(**modules) == (
-            "package company registers no extractor; copy extractors/_template.py into it"
+            "package company registers no extractor: decorate a function with @extractor, as "
+            "extractors/_template.py does"
         )
 
 

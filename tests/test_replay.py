@@ -164,6 +164,7 @@ def test_a_dry_run_changes_nothing(home: Home, cli: Cli) -> None:
         ([], "say what to run again"),
         (["--rewrite", "--model", "scores"], "add that"),
         (["--failures", "ab12", "--parked"], "a group is of dead letters"),
+        (["--failures", "ab12"], "no dead letters of a group ab12; see `weighbridge failures`"),
         (["--model", "nobody"], "write its extractor first"),
         (["--failures", "--since", "yesterday"], "is no time; write 2026-11-24"),
         (["--archive", "nowhere/*.avro"], "--archive: no file matches"),

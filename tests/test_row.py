@@ -4,7 +4,14 @@ from enum import Enum, IntEnum, StrEnum
 from typing import Annotated, Any, Literal, get_args
 
 import pytest
-from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    Field,
+    PrivateAttr,
+    ValidationError,
+)
 
 import extractors
 from extractors import (
@@ -25,7 +32,7 @@ from extractors import (
 from schemas import InvalidExtractorError
 from schemas.failure import describe_refusal
 from schemas.roles import MANY, Role
-from schemas.row import STAMPED
+from schemas.row import RESERVED
 
 CANARY = "canary-4711"
 
@@ -333,6 +340,14 @@ def define(annotation: Any, name: str = "amount", **options: Any) -> type[Row]:
             "Annotated[…, PredictionScore] around all of it, with `| None` inside",
         ),
         (
+            Annotated[float, PredictionLabel()],
+            "Broken.amount: PredictionLabel takes no name; write PredictionLabel",
+        ),
+        (
+            Annotated[PredictionLabel, float],
+            "Broken.amount: the type comes first; write Annotated[…, PredictionLabel]",
+        ),
+        (
             PredictionScore,
             "Broken.amount: PredictionScore is a role and no type; "
             "write Annotated[str, PredictionScore], or another type",
@@ -350,7 +365,19 @@ def test_a_role_that_cannot_be_is_refused_with_the_remedy(annotation: Any, messa
     assert str(caught.value) == message
 
 
-@pytest.mark.parametrize("name", STAMPED)
+def test_a_name_that_pydantic_takes_for_no_column_is_refused() -> None:
+    with pytest.raises(InvalidExtractorError) as caught:
+        define(Annotated[float, Feature], "_amount")
+    assert str(caught.value) == ("Broken._amount: a column's name cannot begin with _; rename it")
+
+    class Private(Row):
+        amount: float
+        _seen: int = PrivateAttr(0)
+
+    assert list(Private.model_fields) == ["amount"]
+
+
+@pytest.mark.parametrize("name", RESERVED)
 def test_stamped_names_are_refused_with_the_remedy(name: str) -> None:
     with pytest.raises(InvalidExtractorError) as caught:
         define(Annotated[str, Feature], name)

@@ -231,9 +231,13 @@ def test_the_line_of_a_refusal_is_no_part_of_its_result(folder: Path) -> None:
     [
         ("{", "Expecting property name"),
         ("[]", "not a JSON object"),
-        ('{"reqest": 1}', "unexpected keyword argument 'reqest'"),
-        ('{"request": 1, "event_time": "yesterday"}', "not RFC 3339 with offset"),
-        ('{"request": 1, "event_time": 7}', "expected string"),
+        ('{"reqest": 1}', "reqest is none of request, response, actual, context, model_version"),
+        ('{"model_id": "m"}', "model_id is none of request, "),
+        ('{"request": 1, "event_time": "yesterday"}', "event_time: give text with an offset"),
+        ('{"request": 1, "event_time": 7}', "event_time: give text with an offset"),
+        ('{"headers": [1]}', "headers: Input should be a valid dictionary"),
+        ('{"headers": {"x-a": 1}}', "headers.x-a: Input should be a valid string"),
+        ('{"status": "200"}', "status: Input should be a valid integer"),
     ],
 )
 def test_a_broken_golden_case_is_named_by_its_file(folder: Path, text: str, words: str) -> None:
@@ -247,6 +251,33 @@ def test_a_broken_golden_case_is_named_by_its_file(folder: Path, text: str, word
     case.folder.joinpath("rows.json").write_text(text + "x")
     with pytest.raises(ConfigurationError, match="rows.json: "):
         case.expected()
+
+
+def test_a_golden_case_names_what_differs_and_no_value(folder: Path) -> None:
+    extractors = load_extractors()
+    case = GoldenCase("flight-delay", folder / "flight-delay" / "ordinary")
+    path = case.folder / "rows.json"
+    [row] = case.expected()
+    assert case.differences(extractors) == []
+    for expected, lines in (
+        ([{**row, "carrier": "other", "gone": 1}], ["row 0: carrier, gone"]),
+        ([row, row], ["rows: 1, and not 2"]),
+        ([7], ["row 0: no JSON object in rows.json"]),
+        ({"failure": {"stage": "extract", "message": "x"}}, ["rows.json is no list, and rows are"]),
+    ):
+        path.write_text(json.dumps(expected))
+        assert [found[: len(line)] for found, line in zip(case.differences(extractors), lines)] == (
+            lines
+        )
+    path.unlink()
+    assert case.differences(extractors) == ["there is no rows.json yet"]
+    path.write_text(json.dumps([row]))
+    rewrite(case, response={"delay_minutes": "late"})
+    assert case.differences(extractors) == [
+        "fails at stage validate: column delay_minutes: Input should be a valid number"
+    ]
+    case.write(extractors)
+    assert case.differences(extractors) == []
 
 
 def test_a_golden_case_without_extractor_says_so(folder: Path) -> None:

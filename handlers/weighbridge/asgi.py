@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import re
+import os
 from collections.abc import Awaitable, Callable, Collection
 from typing import TypeAlias
 
 from weighbridge.attached import current
+from weighbridge.captured import TOKEN
 from weighbridge.exchange import Exchange, Message, Receive, Send
 from weighbridge.log import log_once
 from weighbridge.model_of import ModelOf, Scope, from_path
@@ -15,7 +16,6 @@ from weighbridge.publisher import EnvelopePublisher
 ASGIApp: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 _SHUT_DOWN = ("lifespan.shutdown.complete", "lifespan.shutdown.failed")
-_TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 
 
 class CaptureMiddleware:
@@ -34,7 +34,7 @@ class CaptureMiddleware:
             lifespan; None: closing it is up to the service.
 
     Raises:
-        ValueError: `id_header` is no name of a header.
+        ValueError: an argument of another kind, which would capture nothing without a word.
     """
 
     def __init__(
@@ -49,7 +49,15 @@ class CaptureMiddleware:
         id_header: str | None = "x-envelope-id",
         close_timeout: float | None = 5.0,
     ) -> None:
-        if id_header is not None and not _TOKEN.fullmatch(id_header):
+        if publisher is None or isinstance(publisher, (str, os.PathLike, type)):
+            raise ValueError(
+                "publisher: give an EnvelopePublisher, such as EnvelopePublisher(topic)"
+            )
+        if not (model is None or isinstance(model, str) or callable(model)):
+            raise ValueError("model: give a model id, or a function from the scope to one")
+        if isinstance(methods, str):
+            raise ValueError('methods: give a list of them, such as ["POST"]')
+        if id_header is not None and not TOKEN.fullmatch(id_header):
             raise ValueError(f"id_header: {id_header!r} is no name of a header")
         self.app = app
         self._publisher = publisher

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Final, TypeAlias
 
@@ -31,6 +32,8 @@ NEVER_CAPTURED = frozenset(
         "x-goog-api-key",
     ]
 )
+TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+"""A name of a header: RFC 9110, 5.6.2."""
 _BETWEEN, _BETWEEN_TEXT = b"\n", "\n"
 """Stands in no header; and where it does, one is found too many."""
 CONTEXT_BYTES = 1024
@@ -76,9 +79,15 @@ def allowed_names(names: Iterable[str]) -> frozenset[str | bytes]:
     """Header names to keep, as `str` and as `bytes`.
 
     Raises:
-        ValueError: one of them carries credentials.
+        ValueError: one of them carries credentials, or is no name.
     """
-    lower = {name.lower() for name in names}
+    if isinstance(names, str) or not isinstance(names, Iterable):
+        raise ValueError('headers: give a list of names, such as ["x-channel"]')
+    listed = list(names)
+    for name in listed:
+        if not isinstance(name, str) or not TOKEN.fullmatch(name):
+            raise ValueError(f"headers: {name!r} is no name of a header")
+    lower = {name.lower() for name in listed}
     if never := lower & NEVER_CAPTURED:
         raise ValueError(f"headers: {', '.join(sorted(never))} may hold credentials, leave it out")
     return frozenset([*lower, *(name.encode("latin-1") for name in lower)])

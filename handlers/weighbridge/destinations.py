@@ -13,6 +13,7 @@ from typing import Any, Protocol, TypeAlias
 
 import weighbridge.log  # noqa: F401
 from weighbridge.archive import SUFFIX, Message, write_archive
+from weighbridge.settings import folder, text
 
 PUBLISH_SECONDS = 5.0
 PUBLISH_BYTES = 9 << 20
@@ -23,7 +24,8 @@ SHORTEST_SECONDS = 0.1
 IN_FLIGHT = 4
 FOLDER_LINGER_SECONDS = 5.0
 _PUBLISH = "/google.pubsub.v1.Publisher/Publish"
-_TOPIC = re.compile(r"projects/[^/]+/topics/[^/]+")
+_TOPIC = re.compile(r"projects/[^/\s]+/topics/[^/\s]+")
+_TOPIC_FORM = "projects/PROJECT/topics/TOPIC"
 IMPORT_SECONDS, CALL_SECONDS = 5.0, 0.2
 """For so long a fork waits at most while gRPC is imported, and while calls are under way."""
 Packed: TypeAlias = tuple[dict[str, str], bytes]
@@ -77,14 +79,17 @@ def open_destination(destination: str | os.PathLike[str]) -> Destination:
     """A topic "projects/P/topics/T", or else a folder.
 
     Raises:
-        ValueError: something that looks like a topic and is none.
+        ValueError: neither, such as something that looks like a topic or the address of a bucket.
+        OSError: the folder cannot be made.
     """
-    text = os.fspath(destination)
-    if _TOPIC.fullmatch(text):
-        return _Topic(text)
-    if text.startswith("projects/"):
-        raise ValueError(f"{text!r} is no topic: write projects/PROJECT/topics/TOPIC")
-    return _Folder(Path(text))
+    named = text("destination", destination, f"a folder or {_TOPIC_FORM}")
+    if _TOPIC.fullmatch(named):
+        return _Topic(named)
+    if named.startswith("projects/"):
+        raise ValueError(f"{named!r} is no topic: write {_TOPIC_FORM}")
+    if "://" in named:  # it would be a folder named `gs:` in the folder where the service runs
+        raise ValueError(f"{named!r} is neither a folder of this machine nor {_TOPIC_FORM}")
+    return _Folder(folder("destination", named))
 
 
 class _Taken:
@@ -104,7 +109,6 @@ class _Folder:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._written = 0
-        folder.mkdir(parents=True, exist_ok=True)
 
     def send(self, messages: Sequence[Packed]) -> Sending:
         publisher_id = messages[0][0]["publisher_id"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from contextlib import suppress
 
 _SECONDS = 60.0
@@ -11,11 +12,19 @@ _log = logging.getLogger("weighbridge")
 _logged: dict[str, float] = {}
 
 
-def log_once(step: str, error: BaseException) -> None:
-    """One line a minute and step. Never the error's text, which may quote a payload."""
+def log_once(step: str, error: BaseException, reason: Callable[[], str] = lambda: "") -> None:
+    """One line a minute and step. Never the error's text, which may quote a payload.
+
+    Args:
+        step: what could not be done.
+        error: why not; its class is named,
+        reason: unless this says more.
+    """
     if may_log(step):
         code = getattr(error, "code", None)  # of gRPC: NOT_FOUND says more than its class
         name = code().name if callable(code) else type(error).__name__
+        with suppress(Exception):  # it looks at whatever the service handed over
+            name = reason() or name
         warn("weighbridge could not %s envelopes: %s", step, name)
 
 

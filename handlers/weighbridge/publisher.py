@@ -11,7 +11,6 @@ import weakref
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from datetime import datetime
-from pathlib import Path
 from time import time_ns
 from typing import Any, Literal, TypeAlias
 
@@ -33,6 +32,7 @@ from weighbridge.exits import at_exit, not_at_exit
 from weighbridge.handed import Limit, body_of, context_of, nanos
 from weighbridge.log import log_once
 from weighbridge.sampling import Sampling, Share
+from weighbridge.settings import folder, one_of, refusal, seconds, whole
 from weighbridge.spool import Spool
 from weighbridge.spooling import Spooler
 from weighbridge.telemetry import export_counts
@@ -94,8 +94,14 @@ class EnvelopePublisher:
         linger: float = 0.5,
         heartbeat: float = 60.0,
     ) -> None:
-        _one_of("when_full", when_full, ("drop_newest", "drop_oldest"))
-        _one_of("oversize", oversize, ("cut", "leave_out"))
+        one_of("when_full", when_full, ("drop_newest", "drop_oldest"))
+        one_of("oversize", oversize, ("cut", "leave_out"))
+        whole("max_queued", max_queued)
+        whole("max_queued_bytes", max_queued_bytes)
+        whole("max_body_bytes", max_body_bytes)
+        whole("spool_bytes", spool_bytes)
+        seconds("linger", linger)
+        seconds("heartbeat", heartbeat)
         self.max_body_bytes = max_body_bytes
         self._to = destination
         self._max_queued, self._max_queued_bytes = max_queued, max_queued_bytes
@@ -105,9 +111,7 @@ class EnvelopePublisher:
         self._sampling = Sampling(sample)
         self._spool_bytes, self._linger, self._heartbeat = spool_bytes, linger, heartbeat
         self._destination = open_destination(destination)
-        self._spool = None if spool is None else Path(spool)
-        if self._spool is not None:
-            self._spool.mkdir(parents=True, exist_ok=True)
+        self._spool = None if spool is None else folder("spool", spool)
         self._closed = False
         self._begin()
         _publishers.add(self)
@@ -295,7 +299,15 @@ class EnvelopePublisher:
                 self._drain("closed")
         except Exception as error:  # a service must not fail because it is watched
             counts.turned_away["refused"] += 1
-            log_once("take", error)
+            log_once(
+                "take",
+                error,
+                refusal(
+                    model_id=model_id, model_version=model_version, event_time=event_time,
+                    headers=headers, attributes=attributes, request=request, response=response,
+                    sampling_key=sampling_key,
+                ),
+            )  # fmt: skip
 
     def stats(self) -> Stats:
         """What became of everything captured so far in this process."""
@@ -391,11 +403,6 @@ class EnvelopePublisher:
         with suppress(OSError):
             self._destination = open_destination(self._to)  # its connections are the parent's
         self._begin()
-
-
-def _one_of(name: str, value: object, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise ValueError(f"{name}: write {' or '.join(map(repr, choices))}")
 
 
 _publishers: weakref.WeakSet[EnvelopePublisher] = weakref.WeakSet()

@@ -51,6 +51,8 @@ class Sampling:
         if rates is None:
             source = VARIABLE
             rates = _parsed(os.environ.get(VARIABLE, ""))
+        if not isinstance(rates, Mapping):
+            raise ValueError(f"{source}: give shares by model id, such as {{'flight-delay': 0.1}}")
         for model_id, rate in rates.items():
             if not isinstance(rate, (int, float)) or not 0 <= rate <= 1:
                 raise ValueError(f"{source}: the rate of {model_id} is not from 0 to 1")

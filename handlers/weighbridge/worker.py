@@ -22,6 +22,7 @@ from weighbridge.delivery import Delivery
 from weighbridge.drops import DropLog
 from weighbridge.log import log_once
 from weighbridge.packs import Pack
+from weighbridge.settings import refusal
 from weighbridge.wire import pack, pack_heartbeat
 
 PACK_ENVELOPES = 500
@@ -210,7 +211,9 @@ class Worker:
         time.sleep(0)  # the service's threads come first
 
     def _unpackable(self, captured: Captured, error: Exception) -> None:
-        log_once("encode", error)
+        model_id, version, status, latency = (captured[n] for n in (MODEL, 2, 7, 8))
+        named = refusal(model_id=model_id, model_version=version, status=status, latency_us=latency)
+        log_once("encode", error, named)
         self._counts.known(captured[MODEL]).lost["encode"] += 1
         self._taken += captured[SIZE]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,7 @@ import pyarrow.csv as pc_csv
 from schemas import ConfigurationError
 
 CHUNK = 1000
+_UTF_16 = (BOM_UTF16_LE, BOM_UTF16_BE)
 _BLOCK_BYTES = 2 << 20
 """No record may be longer. Arrow reads 32 of them ahead."""
 _WHOLE = r"^-?(0|[1-9][0-9]{0,18})$"
@@ -50,6 +52,9 @@ class CsvRecords:
         self._path = path
         self._delimiter = delimiter
         self._wrong: tuple[int | None, int, int] | None = None
+        with path.open("rb") as file:
+            if file.read(2) in _UTF_16:  # its zero bytes would be read as characters
+                raise ConfigurationError(f"{path}: it is UTF-16; convert it, e.g. with iconv")
         with self._reading(0):
             self.columns: list[str] = self._open([]).schema.names
         check_names(path, self.columns)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -206,7 +207,13 @@ def baseline(
 
 
 @arize.command()
-@click.option("--port", default=0, show_default="a free one", help="Where to listen.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=0,
+    show_default="a free one",
+    help="Where to listen.",
+)
 @click.option(
     "--folder",
     type=click.Path(file_okay=False, path_type=Path),
@@ -219,7 +226,12 @@ def receiver(port: int, folder: Path | None, api_key: str | None, space_id: str 
     """Run a local stand-in for Arize, until Ctrl-C: what --arize_url can name."""
     from pipelines.receiver import serve
 
-    serve(port, folder, api_key, space_id)
+    try:
+        serve(port, folder, api_key, space_id)
+    except OSError as error:
+        if error.errno not in (errno.EADDRINUSE, errno.EACCES):
+            raise
+        raise click.UsageError(f"--port: {port} is taken, or not yours to take") from None
 
 
 def _chosen(package: str, model: str | None) -> Extractors:

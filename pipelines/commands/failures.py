@@ -8,7 +8,7 @@ import click
 
 from pipelines.address import Folder
 from pipelines.commands.terminal import console, quiet_imports
-from pipelines.moments import SELECTION_PARAMETERS
+from pipelines.moments import SELECTION_PARAMETERS, check_span
 from pipelines.options import PACKAGE
 from pipelines.place import HOME
 from pipelines.selection import Selection
@@ -31,6 +31,7 @@ def failures(
 
     Those that a replay has marked as done are left out. Times are publish times.
     """
+    check_span(since, until)
     if context.invoked_subcommand is None:
         with quiet_imports():
             from pipelines.replay.failures_text import print_failures

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from pipelines.commands.terminal import console, quiet_imports
-from pipelines.moments import Moment
+from pipelines.moments import Moment, check_span
 from pipelines.options import PACKAGE
 from pipelines.place import PLACE_PARAMETERS, Place
 from pipelines.units import Duration
@@ -62,6 +62,7 @@ def _ledger(
     **parameters: Any,
 ) -> int:
     """Show what became of each envelope that was served, by query over the tables."""
+    check_span(since, until)
     with quiet_imports():
         from extractors import load_extractors
         from pipelines.books.command import Asked, ask, print_all, print_check

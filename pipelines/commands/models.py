@@ -42,6 +42,14 @@ def models(
     """Show the registered models: kinds, tables, columns and what Arize sees in them."""
     from pipelines.config.options import load_models
 
+    if (check or write_golden) and (parked or release is not None):
+        raise click.UsageError(
+            "--check and --write_golden are for golden cases; drop --parked and --release"
+        )
+    if check and write_golden:
+        raise click.UsageError("--write_golden makes what --check compares with; drop one of them")
+    if model is not None and (parked or release is not None):
+        raise click.UsageError(f"--parked and --release are of all models; drop {model}")
     if parked or release is not None:
         with quiet_imports():
             from pipelines.replay.failures_text import print_parked

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from pipelines.commands.terminal import console, quiet_imports
-from pipelines.moments import SELECTION_PARAMETERS
+from pipelines.moments import SELECTION_PARAMETERS, check_span
 from pipelines.options import RUN_PARAMETERS, RUN_SETTINGS, run_defaults, run_options
 from pipelines.selection import Selection
 
@@ -60,6 +60,7 @@ def _replay(
     With --model alone, the model's dead letters and parked messages. It adds what is missing, and
     marks what succeeded; twice changes nothing. Options of Apache Beam pass through.
     """
+    check_span(since, until)
     if failures is None and not parked and not archive:
         if not model:
             raise click.UsageError(

@@ -9,7 +9,7 @@ import click
 from pipelines.commands.erase import erase
 from pipelines.commands.maintain import maintain
 from pipelines.commands.terminal import console, iceberg, opened
-from pipelines.moments import Moment, as_time
+from pipelines.moments import Moment, as_time, check_span
 from pipelines.options import PACKAGE
 from pipelines.place import PLACE_PARAMETERS, Place
 
@@ -50,6 +50,7 @@ def show(model: str, actuals: bool, rows: int, **parameters: Any) -> None:
 @click.option("--until", type=Moment(), help="Actuals before; times as of --since.")
 def labels(model: str, since: int | None, until: int | None, **parameters: Any) -> None:
     """Count the labels of a model: with a prediction, without one, too early, corrected."""
+    check_span(since, until)
     from pipelines.joined import count_labels
     from pipelines.render import print_labels
 

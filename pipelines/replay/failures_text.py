@@ -30,7 +30,8 @@ def print_failures(console: Console, home: Folder, package: str, selection: Sele
     """One line for each group, and the message below it."""
     groups = grouped(open_messages(Store(home), FAILURES, selection))
     if not groups:
-        console.print("no dead letters")
+        chosen = selection != EVERYTHING
+        console.print(f"no dead letters{' are selected' if chosen else ''}")
         return
     owners = _owners(package)
     table = grid("group", "envelopes", "stage", "model", "first", "last")

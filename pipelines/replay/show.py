@@ -39,6 +39,10 @@ def run_and_show(
     with console.status("looking for what is to be run again"):
         plan = make_plan(options.home, sources, options.selection)
     if not plan.files:
+        if group := options.selection.group:
+            raise click.UsageError(
+                f"no dead letters of a group {group}; see `weighbridge failures`"
+            )
         console.print("nothing to run again")
         return
     if dry_run:

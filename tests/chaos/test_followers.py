@@ -134,6 +134,7 @@ def test_a_follower_of_a_folder(tmp_path: Path, receiver: ArizeReceiver) -> None
     finish([followed], "1s")
     left = check_home(followed.home, truth)
     again = check_receiver(receiver, [truth])
+    assert story.kills.count >= SCALE.follower_kills
     story.tell(len(truth.cases), truth.rows, again, left)
 
 
@@ -151,6 +152,7 @@ def test_a_follower_of_a_subscription(
     finish([followed], IDLE)
     left = check_home(followed.home, truth)
     again = check_receiver(receiver, [truth])
+    assert story.kills.count >= SCALE.follower_kills
     story.tell(len(truth.cases), truth.rows, again, left)
 
 
