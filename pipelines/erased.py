@@ -71,7 +71,9 @@ class ErasedRows:
 
     def in_file(self, file: pq.ParquetFile) -> bool:
         """Whether a data file holds one."""
-        column = file.schema_arrow.get_field_index("event_time")
+        # Columns are counted with those within others.
+        paths = [file.schema.column(i).path for i in range(file.metadata.num_columns)]
+        column = paths.index("event_time")
         for group in range(file.metadata.num_row_groups if self.keys else 0):
             stats = file.metadata.row_group(group).column(column).statistics
             if stats is None or self._near(stats):

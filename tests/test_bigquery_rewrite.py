@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 from conftest import GoogleEmulators
 from forked import killed_at
+from google.cloud.bigquery import SchemaField, Table
 from google_emulators import InBigQuery
 from support import NOW, environment, packed, scored
 
+from pipelines.bigquery import replace
 from pipelines.bigquery.replace import drop_waiting
 from pipelines.cli import _main
 from pipelines.outbox import Outbox
@@ -94,8 +96,6 @@ def test_rows_that_wait_when_others_are_erased_do_not_come(
     erase = ["tables", "erase", *home.place(), "--extractors_package", home.package]
     erase += ["--model", "scores", "--where", "case_id = 'a-0'"]
 
-    from pipelines.bigquery import replace
-
     begin = replace._begin
 
     def erased_before(*arguments: object) -> object:
@@ -109,6 +109,8 @@ def test_rows_that_wait_when_others_are_erased_do_not_come(
     home.package = "halved"
     assert _main(words(home, "--no_arize")) == 0
     assert scores(home) == [("pub-1:0", 0.25)]
+    theirs = Table(f"{home.dataset}.scores_replacing_old", [SchemaField("row_id", "STRING")])
+    home.google.client.create_table(theirs)  # as that of a model scores-replacing-old
     with home.tables() as tables:
         drop_waiting(tables.client, tables.table(NAME))
-    assert "scores" in tables_of(home)
+    assert {"scores", "scores_replacing_old"} <= set(tables_of(home))

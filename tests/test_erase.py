@@ -204,6 +204,17 @@ def test_an_erased_row_is_known_by_its_id_and_time(tmp_path: Path) -> None:
         assert b"a:1" not in path.read_bytes()
 
 
+def test_files_that_have_records_before_the_time_are_read_right(tmp_path: Path) -> None:
+    store = new_tables(tmp_path).store
+    table = rows(["a", "b"], at=NOW)
+    note_erased(store, NAME, table.slice(1, 1))
+    pairs = pa.array([{"x": "1", "y": "2"}] * table.num_rows)
+    pq.write_table(table.add_column(0, "pair", pairs), tmp_path / "nested.parquet")
+    with pq.ParquetFile(tmp_path / "nested.parquet") as file:
+        left = ErasedRows.of(store, NAME).left_of(file)
+    assert left["row_id"].to_pylist() == ["a:0", "b:0", "b:1"]
+
+
 def test_a_wrong_expression_is_said_without_its_values(tmp_path: Path) -> None:
     home = Home(tmp_path)
     fill(home)

@@ -6,6 +6,7 @@ loaded, and not sent, once more without it.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -37,12 +38,12 @@ class CleanPlace(NamedTuple):
 def cleaned(staging: Staging, ref: FileRef, erased: ErasedRows) -> FileRef:
     """A file that holds no erased row any more; with no rows left it is a file without rows.
 
-    Raises:
-        FileNotFoundError: it is gone.
+    Of a file that is gone nothing is known: who needs it says so.
     """
-    if not erased.between(ref.min_time, ref.max_time):
-        return ref
-    return replace(ref, rows=clean(staging, ref.path, erased).rows)
+    with suppress(FileNotFoundError):
+        if erased.between(ref.min_time, ref.max_time):
+            return replace(ref, rows=clean(staging, ref.path, erased).rows)
+    return ref
 
 
 class Cleaned(NamedTuple):

@@ -76,10 +76,7 @@ def _empty_outbox(tables: BigQueryTables, outbox: Outbox, name: str, erased: Era
         owner, files = outbox.read(entry)
         if owner != name:
             continue
-        left = list(files)
-        for position, ref in enumerate(files):
-            with suppress(FileNotFoundError):  # the push says so
-                left[position] = cleaned(tables.staging, ref, erased)
+        left = (cleaned(tables.staging, ref, erased) for ref in files)
         kept = tuple(ref for ref in left if ref.rows)
         count += sum(ref.rows for ref in files) - sum(ref.rows for ref in kept)
         if not kept:

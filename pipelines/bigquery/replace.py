@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from uuid import uuid4
 
 import google.cloud.bigquery as bigquery
+from google.api_core import exceptions as google
 
 from pipelines.bigquery.access import at_work
 from pipelines.bigquery.load import begin_load, job_id_of, run_once
@@ -15,6 +17,7 @@ from pipelines.files import DAY, FileRef
 
 WAITING = "_replacing_"
 """In the name of the table that new rows wait in, behind that of the table they are for."""
+_LABEL = "weighbridge_replacing"
 KEPT = timedelta(days=1)
 """The table that new rows wait in drops itself, where nobody has lived to drop it."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -44,6 +47,7 @@ def replace_rows(
     """
     own = uuid4().hex[:8]
     waiting = bigquery.Table(f"{_full(table)}{WAITING}{own}", table.schema)
+    waiting.labels = {_LABEL: own}
     waiting.expires = datetime.now(UTC) + KEPT
     with at_work(f"table {waiting.table_id}"):
         waiting = client.create_table(waiting)
@@ -64,7 +68,9 @@ def drop_waiting(client: bigquery.Client, table: bigquery.Table) -> None:
     with at_work(f"tables {table.table_id}{WAITING}*"):
         for item in client.list_tables(f"{table.project}.{table.dataset_id}"):
             if item.table_id.startswith(f"{table.table_id}{WAITING}"):
-                client.delete_table(item, not_found_ok=True)
+                with suppress(google.NotFound):  # its own call has dropped it
+                    if _LABEL in client.get_table(item).labels:  # a model may have such a name
+                        client.delete_table(item, not_found_ok=True)
 
 
 def _full(table: bigquery.Table) -> str:
