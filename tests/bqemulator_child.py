@@ -4,6 +4,7 @@
 - A load job whose id is taken answers 409; stock, it runs again.
 - A load job is answered and listed as running first; stock, it is done by then.
 - Columns of Parquet files are matched by name, and a load with a missing file adds nothing.
+- A reserved word as a name is refused.
 - A column that is added to a table is there; a change that the service refuses is refused.
 - PUT /faults: reasons for which the next load jobs fail, how often a job is still running when it
   is asked for, or the status and reason with which every request is refused.
@@ -12,18 +13,25 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from typing import Any
 
 from bqemulator import cli, server
 from bqemulator.api.routes import jobs, tables
-from bqemulator.domain.errors import ResourceRef, ValidationError, resource_already_exists
+from bqemulator.domain.errors import (
+    InvalidQueryError,
+    ResourceRef,
+    ValidationError,
+    resource_already_exists,
+)
 from bqemulator.jobs import executor
 from bqemulator.storage.engine import DuckDBEngine
 from bqemulator.storage.sql_identifiers import quoted_table_ref
 from bqemulator.storage.type_map import bq_schema_to_duckdb_columns
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
+from sqlglot.dialects.bigquery import BigQuery
 
 faults: dict[str, Any] = {"failures": [], "polls": 0, "refusal": None}
 running: dict[str, int] = {}
@@ -65,6 +73,19 @@ async def load(project: str, job_id: str, config: dict[str, Any], context: Any) 
 
 
 jobs._handle_load_job_with_async_envelope = load
+
+run_query = jobs.execute_query_job
+RESERVED = BigQuery.Generator.RESERVED_KEYWORDS
+
+
+async def query(project: str, job_id: str, sql: str, *more: Any, **named: Any) -> Any:
+    for name in re.findall(r"\bAS\s+([A-Za-z]\w*)", re.sub(r"'[^']*'|--.*", "", sql)):
+        if name in RESERVED:  # in capitals it is meant as one
+            raise InvalidQueryError(f"{name} is reserved")
+    return await run_query(project, job_id, sql, *more, **named)
+
+
+jobs.execute_query_job = query
 
 answer_job = jobs._build_job_response
 

@@ -85,11 +85,11 @@ def _begin(
     name: str,
 ) -> bigquery.QueryJob:
     days = (min(ref.min_time for ref in files), max(ref.max_time for ref in files) + DAY)
-    first, end = (_EPOCH + timedelta(microseconds=time // DAY * DAY) for time in days)
+    since, until = (_EPOCH + timedelta(microseconds=time // DAY * DAY) for time in days)
     config = bigquery.QueryJobConfig(
         query_parameters=[
-            bigquery.ScalarQueryParameter("first", "TIMESTAMP", first),
-            bigquery.ScalarQueryParameter("end", "TIMESTAMP", end),
+            bigquery.ScalarQueryParameter("since", "TIMESTAMP", since),
+            bigquery.ScalarQueryParameter("until", "TIMESTAMP", until),
         ]
     )
     statement = _merge(table, waiting)
@@ -104,17 +104,17 @@ def _merge(table: bigquery.Table, waiting: bigquery.Table) -> str:
     columns = [f"`{column.name}`" for column in table.schema]
     rows = f"`{_full(waiting)}`"
     return (
-        f"MERGE `{_full(table)}` AS old USING (\n"
+        f"MERGE `{_full(table)}` AS held USING (\n"
         f"  SELECT CAST(NULL AS STRING) AS weighbridge_replaced, * FROM {rows} WHERE TRUE\n"
         "  QUALIFY ROW_NUMBER() OVER (PARTITION BY row_id, event_time) = 1\n"
         "  UNION ALL\n"
         f"  SELECT envelope_id AS weighbridge_replaced, * FROM {rows} WHERE TRUE\n"
         "  QUALIFY ROW_NUMBER() OVER (PARTITION BY envelope_id) = 1\n"
-        ") AS new\n"
-        "ON old.envelope_id = new.weighbridge_replaced\n"
-        "  AND old.event_time >= @first AND old.event_time < @end\n"
+        ") AS fresh\n"
+        "ON held.envelope_id = fresh.weighbridge_replaced\n"
+        "  AND held.event_time >= @since AND held.event_time < @until\n"
         "WHEN MATCHED THEN DELETE\n"
-        "WHEN NOT MATCHED AND new.weighbridge_replaced IS NULL THEN\n"
+        "WHEN NOT MATCHED AND fresh.weighbridge_replaced IS NULL THEN\n"
         f"  INSERT ({', '.join(columns)})\n"
-        f"  VALUES ({', '.join(f'new.{column}' for column in columns)})"
+        f"  VALUES ({', '.join(f'fresh.{column}' for column in columns)})"
     )
