@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import pyarrow as pa
 from pyiceberg.expressions import BooleanExpression
@@ -15,6 +15,15 @@ from pipelines.files import FileRef, Written
 from pipelines.outbox import Commit, Outbox
 from pipelines.spans import Span
 from pipelines.undelivered import Undelivered
+
+
+class Counts(NamedTuple):
+    """What a table is made of. None: these tables have no such thing."""
+
+    rows: int
+    files: int | None
+    partitions: int
+    snapshots: int | None
 
 
 class Destination(Protocol):
@@ -84,6 +93,10 @@ class Destination(Protocol):
 
     def size(self, name: str) -> tuple[int, int]:
         """How many rows a table has, and the bytes that they take."""
+        ...
+
+    def counted(self, names: Sequence[str]) -> list[Counts]:
+        """What each of the tables is made of, copies of rows too."""
         ...
 
     def rows(self, name: str, schema: pa.Schema, *spans: Span) -> Iterator[pa.RecordBatch]:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-from pyiceberg.table import Table as IcebergTable
 from rich.box import SIMPLE
 from rich.cells import cell_len
 from rich.console import Console, RenderableType
@@ -22,7 +21,7 @@ from pipelines.joined import Labels
 from pipelines.ledger import PLATFORM
 from pipelines.reader import versions_of
 from pipelines.report import Report
-from pipelines.tables import MODELS, Tables
+from pipelines.tables import MODELS
 
 
 class Grid(Table):
@@ -136,34 +135,18 @@ def check_golden(
     return good
 
 
-def print_tables(console: Console, tables: Tables, extractors: Extractors) -> None:
+def print_tables(console: Console, tables: Destination, extractors: Extractors) -> None:
     """Rows, partitions and snapshots of every table."""
     entries = extractors.values()
     registered = {name: entry for entry in entries for name in entry.tables}
     registered |= {entry.table: entry for entry in entries}
     table = grid("table", "model", "rows", "files", "partitions", "snapshots", numbers=4)
-    for name in [*tables.names(MODELS), *tables.names(PLATFORM)]:
-        stored = tables.load(name)
+    names = [*tables.names(MODELS), *tables.names(PLATFORM)]
+    for name, counts in zip(names, tables.counted(names)):
         entry = registered.get(name.partition(".")[2])
-        rows, files, partitions = count_stored(stored)
-        table.add_row(
-            name,
-            entry.model_id if entry else "-",
-            f"{rows:,}",
-            f"{files:,}",
-            f"{partitions:,}",
-            f"{len(stored.metadata.snapshots):,}",
-        )
+        numbers = ("-" if count is None else f"{count:,}" for count in counts)
+        table.add_row(name, entry.model_id if entry else "-", *numbers)
     console.print(table)
-
-
-def count_stored(table: IcebergTable) -> tuple[int, int, int]:
-    """Rows, data files and partitions of a table."""
-    if table.current_snapshot() is None:
-        return 0, 0, 0
-    partitions = table.inspect.partitions()
-    rows, files = (sum(partitions[name].to_pylist()) for name in ("record_count", "file_count"))
-    return rows, files, partitions.num_rows
 
 
 def print_rows(console: Console, tables: Destination, model: str, actuals: bool, rows: int) -> None:

@@ -10,6 +10,7 @@ from pyiceberg.io.pyarrow import schema_to_pyarrow
 from pyiceberg.table import Table
 
 from pipelines.conform import conformed
+from pipelines.destination import Counts
 from pipelines.spans import Span, where
 
 
@@ -38,6 +39,16 @@ def size_of(table: Table) -> tuple[int, int]:
         return 0, 0
     rows, size = (snapshot.summary[name] for name in ("total-records", "total-files-size"))
     return int(rows or 0), int(size or 0)
+
+
+def counts_of(table: Table) -> Counts:
+    """What a table is made of, by its manifests."""
+    snapshots = len(table.metadata.snapshots)
+    if table.current_snapshot() is None:
+        return Counts(0, 0, 0, snapshots)
+    partitions = table.inspect.partitions()
+    rows, files = (sum(partitions[name].to_pylist()) for name in ("record_count", "file_count"))
+    return Counts(rows, files, partitions.num_rows, snapshots)
 
 
 def model_of(table: Table) -> str:

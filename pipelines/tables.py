@@ -24,6 +24,7 @@ from extractors import Extractor, Extractors
 from pipelines.address import Folder, is_path
 from pipelines.catalog import CatalogAddress, at_launch, at_work, ensure_namespace
 from pipelines.commit import ATTEMPTS, commit_files, read_ring
+from pipelines.destination import Counts
 from pipelines.erased import ErasedRows
 from pipelines.evolution import changes, refusal, taken
 from pipelines.files import (
@@ -40,7 +41,7 @@ from pipelines.ledger import PLATFORM, SCHEMAS
 from pipelines.objects import refusals
 from pipelines.outbox import Commit, Outbox
 from pipelines.rewrite import replace_rows
-from pipelines.scan import columns_of, model_of, scanned, size_of
+from pipelines.scan import columns_of, counts_of, model_of, scanned, size_of
 from pipelines.spans import Span
 from pipelines.store import Store
 from pipelines.undelivered import Undelivered, live_files
@@ -180,6 +181,10 @@ class Tables:
     def size(self, name: str) -> tuple[int, int]:
         """Rows of a table, and bytes of its data files."""
         return size_of(self.load(name))
+
+    def counted(self, names: Sequence[str]) -> list[Counts]:
+        """What each of the tables is made of."""
+        return [counts_of(self.load(name)) for name in names]
 
     def rows(self, name: str, schema: pa.Schema, *spans: Span) -> Iterator[pa.RecordBatch]:
         """Rows in any of the spans, each once."""

@@ -1,4 +1,4 @@
-"""`weighbridge tables show` prints rows in BigQuery as it does those of Iceberg tables."""
+"""`weighbridge tables` and `tables show` say of BigQuery what they say of Iceberg tables."""
 
 from __future__ import annotations
 
@@ -32,6 +32,17 @@ def test_rows_are_shown_as_those_of_an_iceberg_table(
                 shown.append(capsys.readouterr().out)
             assert shown[0] == shown[1]
             assert "c-0" in shown[0]
+        listed = []
+        for place in places:
+            assert _main(["tables", *place, "--extractors_package", "odd"]) == 0
+            lines = map(str.split, capsys.readouterr().out.splitlines())
+            listed.append({line[0]: line[1:] for line in lines if line and "." in line[0]})
+        costs = "weighbridge.costs"
+        assert listed[0].keys() == listed[1].keys() >= {"models.scores", costs}
+        assert listed[0]["models.scores"] == ["scores", "1", "-", "1", "-"]
+        for name in listed[0].keys() - {costs}:
+            assert listed[0][name][:2] == listed[1][name][:2]
+            assert listed[0][name][3] == listed[1][name][3]
         assert _main(["tables", "show", "deliveries", *home.place()]) == 0
         assert capsys.readouterr().out.startswith("weighbridge.deliveries\n")
         assert _main(["tables", "show", "nobody", *home.place()]) == 2

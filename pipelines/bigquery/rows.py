@@ -22,6 +22,8 @@ from pipelines.spans import Span, where
 _DAY = timedelta(days=1)
 _CLOCKS = timedelta(minutes=10)
 """By so much a publish time may be ahead of BigQuery's clock."""
+_TABLES = 500
+"""Of which partitions are asked for at once: BigQuery takes no more than 1,000."""
 _MICROSECOND = timedelta(microseconds=1)
 
 
@@ -104,6 +106,22 @@ class Query:
         )
         rows = [row for batch in found for row in batch.to_pylist()]
         return [(row["partition_id"], row["total_rows"]) for row in rows if _is_day(row)]
+
+    def counted(self, tables: Sequence[str]) -> dict[str, tuple[int, int]]:
+        """Rows and days of tables, by their id; a table that was never filled is not among them."""
+        project, dataset = self._dataset
+        found: dict[str, tuple[int, int]] = {}
+        for start in range(0, len(tables), _TABLES):
+            names = list(tables[start : start + _TABLES])
+            answer = self.answer(
+                "SELECT table_name, SUM(total_rows) AS held, COUNT(*) AS days "
+                f"FROM `{project}`.{dataset}.INFORMATION_SCHEMA.PARTITIONS "
+                "WHERE table_name IN UNNEST(@names) AND total_rows > 0 GROUP BY table_name",
+                [bigquery.ArrayQueryParameter("names", "STRING", names)],
+            )
+            for row in (row for batch in answer for row in batch.to_pylist()):
+                found[row["table_name"]] = (int(row["held"]), int(row["days"]))
+        return found
 
 
 def _is_day(row: dict[str, Any]) -> bool:

@@ -26,6 +26,7 @@ from pipelines.bigquery.rows import Query
 from pipelines.bigquery.schema import without_maps
 from pipelines.bigquery.staging import Staging
 from pipelines.commit import token_of
+from pipelines.destination import Counts
 from pipelines.erased import ErasedRows
 from pipelines.files import DATA, ORDER, FileRef, Written, first_of_each_row, write_days
 from pipelines.ledger import SCHEMAS
@@ -178,6 +179,13 @@ class BigQueryTables:
         """Rows of a table, copies too, and the bytes that BigQuery counts for them."""
         table = self.table(name)
         return int(table.num_rows or 0), int(table.num_bytes or 0)
+
+    def counted(self, names: Sequence[str]) -> list[Counts]:
+        """Rows and days of each of the tables, by a query for some hundred of them."""
+        found = self.query.counted([table_id(name) for name in names])
+        zero = (0, 0)
+        counts = (found.get(table_id(name), zero) for name in names)
+        return [Counts(rows, None, days, None) for rows, days in counts]
 
     def rows(self, name: str, schema: pa.Schema, *spans: Span) -> Iterator[pa.RecordBatch]:
         """Rows in any of the spans, each once: by a query, which costs what it reads."""

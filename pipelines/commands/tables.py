@@ -8,14 +8,10 @@ import click
 
 from pipelines.commands.erase import erase
 from pipelines.commands.maintain import maintain
-from pipelines.commands.terminal import console, iceberg, opened
+from pipelines.commands.terminal import console, opened
 from pipelines.moments import Moment, as_time, check_span
 from pipelines.options import PACKAGE
 from pipelines.place import PLACE_PARAMETERS, Place
-
-_LOOK = (
-    "this list is of Iceberg tables; `weighbridge tables show MODEL` and `bq ls` look at BigQuery's"
-)
 
 
 @click.group(invoke_without_command=True, params=[*PLACE_PARAMETERS, PACKAGE])
@@ -25,7 +21,7 @@ def tables(extractors_package: str, **parameters: Any) -> None:
         from pipelines.config.options import load_models
         from pipelines.render import print_tables
 
-        tables = iceberg(Place.of(parameters), _LOOK)
+        tables = opened(Place.of(parameters))
         print_tables(console, tables, load_models(extractors_package))
 
 

@@ -12,7 +12,6 @@ from pipelines.place import Place
 
 if TYPE_CHECKING:
     from pipelines.destination import Destination
-    from pipelines.tables import Tables
 
 console = Console(highlight=False)
 errors = Console(stderr=True, highlight=False)
@@ -24,21 +23,8 @@ def opened(place: Place) -> Destination:
     Raises:
         click.UsageError: there are none.
     """
-    return place.open() if place.tables == "bigquery" else iceberg(place, "")
-
-
-def iceberg(place: Place, otherwise: str) -> Tables:
-    """The Iceberg tables of a place.
-
-    Args:
-        place: where they are.
-        otherwise: what to do where tables are in BigQuery.
-
-    Raises:
-        click.UsageError: there are none.
-    """
     if place.tables != "iceberg":
-        raise click.UsageError(otherwise)
+        return place.open()
     tables = place.iceberg()
     if tables.address.is_file:
         home = place.local_home("the default catalog")

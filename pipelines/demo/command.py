@@ -27,8 +27,9 @@ from pipelines.demo.training import Models, train
 from pipelines.ledger import DELIVERIES
 from pipelines.main import run
 from pipelines.receiver import ArizeReceiver
-from pipelines.render import count_stored, grid
+from pipelines.render import grid
 from pipelines.report import Report, TableReport
+from pipelines.scan import counts_of
 from pipelines.spaces import API_KEY, SPACE_ID
 from pipelines.tables import MODELS, Tables
 
@@ -186,7 +187,7 @@ def _column(
         "of these new": item.rows,
         "dead letters": sum(item.failures.values()),
         "parked": 0,
-        "partitions": count_stored(stored)[2],
+        "partitions": counts_of(stored).partitions,
         "pushed now": item.pushed,
         "uploads ever": _uploads(tables)[f"{MODELS}.{item.table}"],
         "table": rows == wanted,
