@@ -30,6 +30,9 @@ class CleanPlace(NamedTuple):
 
     def write(self, name: str, data: bytes | memoryview) -> None:
         """Write a Parquet file."""
+        if not self.erased.keys:
+            self.staging.write(name, data)
+            return
         with pq.ParquetFile(pa.BufferReader(data)) as file:
             kept = self.erased.left_of(file)
         self.staging.write(name, data if kept is None else encoded(kept))
