@@ -255,6 +255,7 @@ def test_rewritten_rows_stand_in_the_place_of_the_old_ones(home: Home, cli: Cli)
     assert scores(home) == wanted, "what is there is known"
 
 
+@pytest.mark.slow
 def test_rows_are_replaced_back_and_forth(home: Home, cli: Cli) -> None:
     home.put(packed("scores", [scored(0.5), scored(0.75, prefix="d")]))
     home.run()
