@@ -7,9 +7,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import apache_beam as beam
-from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
+from apache_beam.options.pipeline_options import (
+    GoogleCloudOptions,
+    PipelineOptions,
+    StandardOptions,
+)
 from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
 
 from extractors import Extractors
@@ -30,7 +35,7 @@ from pipelines.push import Push
 from pipelines.pusher import Pusher
 from pipelines.report import Report
 from pipelines.room import needing_room
-from pipelines.runners import check_reachable, names_direct_runner, runs_in_memory
+from pipelines.runners import check_reachable, named_runner, names_direct_runner, runs_in_memory
 from pipelines.stream import ReadSubscription, build_stream
 from pipelines.subscription import Subscription
 from pipelines.unwritten import commit_unwritten
@@ -146,14 +151,14 @@ def _run_elsewhere(
     given: Input, extractors: Extractors, options: RunOptions, display: Display
 ) -> Report:
     options = _anywhere(options)
+    beam_options = _beam_options(options)
     push = _prepare(extractors, options, display)
     earlier = _deliver(push, wait=False)
-    beam_options = PipelineOptions([*NOTHING_OF_HERE, *options.beam_args])
     # Named, as DirectRunner would first look for other runners.
     runner = FnApiRunner() if names_direct_runner(beam_options) else None
     pipeline = beam.Pipeline(runner=runner, options=beam_options)
     build(pipeline, [absolute(file.path) for file in given.files], extractors, options)
-    result = pipeline.run()
+    result = _started(pipeline, beam_options)
     result.wait_until_finish()
     given.done(given.files)
     return _report(extractors, merge([earlier, counts(result)]), len(given.files), push)
@@ -162,9 +167,9 @@ def _run_elsewhere(
 def _stream(extractors: Extractors, options: RunOptions, display: Display) -> Report:
     options = _anywhere(options)
     read = ReadSubscription(options.input_subscription)
+    beam_options = _beam_options(options)
     push = _prepare(extractors, options, display)
     _deliver(push, wait=False)
-    beam_options = PipelineOptions([*NOTHING_OF_HERE, *options.beam_args])
     beam_options.view_as(StandardOptions).streaming = True
     runner: str | None = None
     push_interval: float | None = options.commit_interval
@@ -177,11 +182,29 @@ def _stream(extractors: Extractors, options: RunOptions, display: Display) -> Re
     pipeline = beam.Pipeline(runner=runner, options=beam_options)
     messages = pipeline | "ReadSubscription" >> read
     build_stream(messages, extractors, options, push_interval)
-    result = pipeline.run()
+    result = _started(pipeline, beam_options)
     if not beam_options.view_as(StandardOptions).no_wait_until_finish:
         result.wait_until_finish()
     # Not its counters: the DirectRunner counts the first bundle of each step only.
     return _report(extractors, {}, 0, push)
+
+
+def _beam_options(options: RunOptions) -> PipelineOptions:
+    found = PipelineOptions([*NOTHING_OF_HERE, *options.beam_args])
+    if named_runner(found) == "DataflowRunner":
+        from pipelines.deploy.guard import check_launch  # and with it clients of Google
+
+        check_launch(found)
+    return found
+
+
+def _started(pipeline: beam.Pipeline, options: PipelineOptions) -> Any:
+    if named_runner(options) != "DataflowRunner":
+        return pipeline.run()
+    from pipelines.deploy.guard import launching
+
+    with launching(options.view_as(GoogleCloudOptions).job_name):
+        return pipeline.run()
 
 
 def _anywhere(options: RunOptions) -> RunOptions:

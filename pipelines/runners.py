@@ -46,6 +46,11 @@ def names_direct_runner(options: PipelineOptions) -> bool:
     return options.view_as(StandardOptions).runner in (None, "", "DirectRunner")
 
 
+def named_runner(options: PipelineOptions) -> str:
+    """The name of the runner's class, without its module."""
+    return str(options.view_as(StandardOptions).runner or "DirectRunner").rpartition(".")[2]
+
+
 def check_reachable(options: RunOptions) -> None:
     """See that workers of other machines reach all that they need.
 
@@ -54,7 +59,7 @@ def check_reachable(options: RunOptions) -> None:
             code, with the remedy.
     """
     given = PipelineOptions(list(options.beam_args))
-    runner = str(given.view_as(StandardOptions).runner or "DirectRunner").rpartition(".")[2]
+    runner = named_runner(given)
     if _is_here(runner, given):
         return
     missing = options.needs_this_machine()

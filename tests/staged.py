@@ -22,7 +22,10 @@ from apache_beam.internal import pickler
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.portability import python_urns
 from apache_beam.portability.api import beam_runner_api_pb2 as model
-from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
+from apache_beam.runners.portability.fn_api_runner.fn_runner import (
+    ExtendedProvisionInfo,
+    FnApiRunner,
+)
 from apache_beam.transforms.window import TimestampedValue
 from google.cloud.pubsub_v1.types import PubsubMessage
 
@@ -94,7 +97,10 @@ def stage(folder: Path, *arguments: str, cwd: Path = ROOT, command: Sequence[str
 def run_graph(graph: model.Pipeline, messages: Iterable[Message]) -> str:
     """Run a staged graph on workers that its environments name, until its end; its state."""
     options = PipelineOptions(["--pickle_library=cloudpickle"])
-    result = FnApiRunner().run_via_runner_api(_bounded(graph, messages), options)
+    # By default it names a manifest, which `boot` asks for where nothing is staged beside an image,
+    # in an API that this runner does not have.
+    runner = FnApiRunner(provision_info=ExtendedProvisionInfo())
+    result = runner.run_via_runner_api(_bounded(graph, messages), options)
     result.wait_until_finish()
     return str(result.state)
 

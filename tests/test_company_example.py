@@ -9,14 +9,18 @@ import sys
 import tarfile
 from pathlib import Path
 
+import click
 import pytest
 import yaml
 from packaging.requirements import Requirement
 from support import Home, environment, plain
 from test_image import PINS
 
+from pipelines.config.options import CONFIG_PARAMETERS
+from pipelines.deploy.checks import check
+from pipelines.deploy.settings import PARAMETERS, Settings
 from pipelines.main import run
-from pipelines.options import parse_run
+from pipelines.options import RUN_SETTINGS, parse_run
 
 ROOT = Path(__file__).parents[1]
 EXAMPLE = ROOT / "examples/company-extractors"
@@ -117,3 +121,26 @@ def test_its_settings_name_a_run_that_can_be() -> None:
     assert options.extractors_package == "acme_models"
     assert options.tables == "bigquery"
     assert options.needs_this_machine() == ""
+
+
+def test_the_commands_of_its_readme_have_all_that_a_launch_needs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "acme/dist").mkdir(parents=True)
+    (tmp_path / "weighbridge").mkdir()
+    (tmp_path / "acme/dist/acme_extractors-1.0.0.tar.gz").touch()
+    (tmp_path / "weighbridge/setup.py").touch()
+    monkeypatch.chdir(tmp_path / "acme")
+    monkeypatch.setenv("WEIGHBRIDGE_CONFIG", str(EXAMPLE / "weighbridge.toml"))
+    text = (EXAMPLE / "README.md").read_text().replace("\\\n", "")
+    commands = re.findall(r"^weighbridge deploy dataflow (.*)", text, re.M)
+    assert len(commands) == 2
+    command = click.Command(
+        "dataflow", params=[*PARAMETERS, *CONFIG_PARAMETERS], context_settings=RUN_SETTINGS
+    )
+    for words in commands:
+        with command.make_context("deploy dataflow", words.split()) as context:
+            settings = Settings.of(context.params, context.args, "production")
+            assert context.params["input_subscription"]
+        check(settings)
+        assert bool(settings.setup_file) != bool(settings.sdk_container_image)

@@ -16,6 +16,7 @@ from deployed import Cloud
 from google_emulators import PROJECT
 from support import untyped, write_package
 
+from pipelines.cli import _main
 from pipelines.deploy.record import recorded
 
 ROOT = Path(__file__).parent.parent
@@ -223,6 +224,36 @@ def test_a_subscription_that_is_not_there(
     status, _, err = cloud.deploy("--dry_run", f"--input_subscription={pushing}")
     assert status == 2
     assert "pushes, or exports; make one to pull from" in err
+
+
+def test_a_run_that_is_launched_by_hand_is_guarded_too(cloud: Cloud) -> None:
+    """Beam would wait without end for the job and the bucket, and end in tracebacks of its own."""
+    place = ["--project", PROJECT, "--region=europe-west1", "--job_name=by-hand"]
+    folder = ["--staging_location=gs://staged/run", "--temp_location=gs://staged/run"]
+
+    def run(*more: str) -> tuple[int, str]:
+        service = ["--dataflow_endpoint", cloud.dataflow.url, "--no_auth"]
+        image = f"--sdk_container_image={IMAGE}"
+        own = ["run", "--env=prod", "--streaming", "--runner=DataflowRunner", image]
+        status = _main([*own, *more, "--no_wait_until_finish", *service])
+        return status, " ".join(cloud.capsys.readouterr().err.split())
+
+    assert run(*folder) == (2, "Error: --project is missing: the id of a project of Google Cloud")
+    assert "Error: --staging_location is missing" in run(*place)[1]
+    status, err = run(*place, "--temp_location=gs://not-there/x")
+    assert (status, "there is no bucket gs://not-there; create it" in err) == (2, True)
+    assert cloud.dataflow.calls == []
+    status, err = run(*place, *folder, "--update")
+    assert (status, "--update: no job by-hand runs in test-project" in err) == (2, True)
+    assert cloud.dataflow.jobs == {}
+    assert list(cloud.google.client.list_tables(cloud.dataset)) == []
+    assert run(*place, *folder) == (0, "")
+    assert cloud.job["name"] == "by-hand"
+    names = {path.name for path in cloud.staged().iterdir()}
+    assert names == {"pipeline.pb"}
+    status, err = run(*place, *folder)
+    assert (status, "Error: a job by-hand runs already" in err) == (2, True)
+    assert len(cloud.dataflow.jobs) == 1
 
 
 def _archive(*names: str) -> bytes:

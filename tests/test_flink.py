@@ -57,6 +57,10 @@ def test_what_is_missing_is_said_with_the_remedy(
         job_server_jar()
     with pytest.raises(NotAvailable, match="Prism needs go: apt-get install golang-go"):
         prism()
+    (tmp_path / "mvn").write_text("#!/bin/sh\nexit 1\n")
+    (tmp_path / "mvn").chmod(0o755)
+    with pytest.raises(NotAvailable, match="Maven does not get .*; name a jar of it in BEAM_JOB"):
+        job_server_jar()
     monkeypatch.setenv(downloads.JOB_SERVER_VARIABLE, str(tmp_path / "none.jar"))
     with pytest.raises(NotAvailable, match="BEAM_JOB_SERVER: there is no file .*none.jar"):
         job_server_jar()

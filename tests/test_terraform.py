@@ -260,7 +260,14 @@ def test_buckets_are_closed_and_forget_what_they_should() -> None:
     for body in buckets.values():
         assert body["uniform_bucket_level_access"] is True
         assert text(body["public_access_prevention"]) == "enforced"
-    assert buckets["google_storage_bucket.temp"]["lifecycle_rule"]
+    [rule] = buckets["google_storage_bucket.temp"]["lifecycle_rule"]
+    [condition] = rule["condition"]
+    # Workers load what is staged for as long as the job runs.
+    raw = (FOLDER / "weighbridge.toml.tftpl").read_text()
+    places = dict(re.findall(r'^(staging|temp)_location = "\$\{temp\}/(.*)"$', raw, re.M))
+    [prefix] = map(text, condition["matches_prefix"])
+    assert f"{places['temp']}/".startswith(prefix)
+    assert not f"{places['staging']}/".startswith(prefix)
     assert buckets["google_storage_bucket.archive"]["retention_policy"]
     assert "lifecycle_rule" not in buckets["google_storage_bucket.home"]
 

@@ -16,12 +16,25 @@ from deploy.flink.downloads import CACHE, FLINK, NotAvailable
 FOLDER = CACHE / "flink-cluster"
 RUN = "weighbridge run --input_files archive --no_arize"
 _DEFAULT = Ports()
+_PORT = click.IntRange(1, 65535)
 
 
 @click.command()
 @click.option("--task_managers", type=click.IntRange(min=1), default=2, show_default=True)
-@click.option("--rest_port", default=_DEFAULT.rest, show_default=True, help="Of Flink's REST API.")
-@click.option("--job_port", default=_DEFAULT.jobs, show_default=True, help="Of the job server.")
+@click.option(
+    "--rest_port",
+    type=_PORT,
+    default=_DEFAULT.rest,
+    show_default=True,
+    help="Of Flink's REST API.",
+)
+@click.option(
+    "--job_port",
+    type=_PORT,
+    default=_DEFAULT.jobs,
+    show_default=True,
+    help="Of the job server.",
+)
 @click.option(
     "--python_path",
     type=click.Path(exists=True, file_okay=False, resolve_path=True, path_type=Path),

@@ -67,7 +67,10 @@ def job_server_jar() -> Path:
         _need("mvn", "Beam's job server", "maven")
         with TemporaryDirectory(dir=_cache()) as folder:
             copy = ["mvn", "-B", "-q", "dependency:copy", f"-Dartifact={JOB_SERVER}"]
-            reason = f"Beam's job server: Maven does not get {JOB_SERVER}"
+            reason = (
+                f"Beam's job server: Maven does not get {JOB_SERVER}; name a jar of it in "
+                f"{JOB_SERVER_VARIABLE}"
+            )
             _get([*copy, f"-DoutputDirectory={folder}"], JOB_SERVER, reason)
             _keep(Path(folder, jar.name), jar)
     return jar

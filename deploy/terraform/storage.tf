@@ -12,9 +12,11 @@ resource "google_storage_bucket" "temp" {
     retention_duration_seconds = 0
   }
 
+  # What is staged in dataflow/ stays: a worker that starts after months loads its job's packages.
   lifecycle_rule {
     condition {
-      age = var.temp_keep_days
+      age            = var.temp_keep_days
+      matches_prefix = ["temp/"]
     }
     action {
       type = "Delete"

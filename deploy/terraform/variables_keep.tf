@@ -22,13 +22,13 @@ variable "archive_retention_days" {
 }
 
 variable "temp_keep_days" {
-  description = "Days after which staged packages and temporary files of jobs are deleted; longer than a job waits to be updated."
+  description = "Days after which temporary files of jobs are deleted; what is staged stays, as workers that start later load it."
   type        = number
   default     = 60
 
   validation {
     condition     = var.temp_keep_days >= 14
-    error_message = "temp_keep_days is at least 14: workers that start later still load the staged files."
+    error_message = "temp_keep_days is at least 14: a job may still need a temporary file."
   }
 }
 

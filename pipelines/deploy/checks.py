@@ -57,7 +57,7 @@ def check(settings: Settings) -> None:
         ConfigurationError: the first of them, with the remedy.
     """
     _check_beam(settings.beam_args)
-    check_names(settings)
+    check_names(settings.project, settings.region, settings.job_name)
     _check_buckets(settings)
     _check_code(settings)
     _check_workers(settings)
@@ -124,13 +124,12 @@ def _check_beam(words: Iterable[str]) -> None:
             )
 
 
-def check_names(settings: Settings) -> None:
+def check_names(project: str, region: str, name: str) -> None:
     """Refuse project, region and job name that cannot be.
 
     Raises:
         ConfigurationError: the first of them, with the remedy.
     """
-    project, region, name = settings.project, settings.region, settings.job_name
     if not project:
         raise ConfigurationError("--project is missing: the id of a project of Google Cloud")
     if project.isdigit():

@@ -22,7 +22,7 @@ def end(talk: Talk, drain: bool) -> None:
         click.exceptions.Exit: 1, it has not ended in time.
     """
     settings = talk.settings
-    check_names(settings)
+    check_names(settings.project, settings.region, settings.job_name)
     jobs = Jobs(beam_options(settings))
     running = jobs.active(settings.job_name)
     if running is None:

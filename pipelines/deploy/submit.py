@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from pipelines.deploy.build import Built, beam_options, without_paths
-from pipelines.deploy.service import refusals
+from pipelines.deploy.guard import launching
 from pipelines.deploy.settings import Settings
-from schemas import ConfigurationError, RetriableError
+from schemas import RetriableError
 
 SUBMIT_SECONDS = 600.0
 """For staging and submission together. Beam waits without end for some of what may go wrong."""
@@ -56,19 +56,10 @@ def submit(
 
 def _submit(settings: Settings, built: Built, mapping: Mapping[str, str] | None) -> Any:
     from apache_beam.runners.dataflow.dataflow_runner import DataflowRunner
-    from apache_beam.runners.dataflow.internal.apiclient import DataflowJobAlreadyExistsError
 
     # It logs the service's words, which `refusals` says.
     logging.getLogger("apache_beam.runners.dataflow").setLevel(logging.CRITICAL + 1)
     options = without_paths(beam_options(settings, mapping=mapping))
-    with refusals():
-        try:
-            result = DataflowRunner().run_pipeline(None, options, pipeline_proto=built.graph)
-        except DataflowJobAlreadyExistsError:
-            raise ConfigurationError(
-                f"another launch of {settings.job_name} was faster; run the same command again to "
-                "see what it did"
-            ) from None
-        except OSError as error:
-            raise RetriableError(f"files cannot be staged ({type(error).__name__})") from None
+    with launching(settings.job_name):
+        result = DataflowRunner().run_pipeline(None, options, pipeline_proto=built.graph)
     return result.job_id()
