@@ -128,7 +128,8 @@ def at_launch(address: CatalogAddress) -> Iterator[None]:
             f"{_warehouse(address)} may not be used; files there must be read, written and removed"
         ) from None
     except FileNotFoundError:
-        raise ConfigurationError(f"{_warehouse(address)} is not there; create it") from None
+        missing = "it" if _is_home(address) else "the bucket"
+        raise ConfigurationError(f"{_warehouse(address)} is not there; create {missing}") from None
     except UnreachableError as error:
         raise ConfigurationError(f"{_warehouse(address)} cannot be used: {error}") from None
     except OperationalError as error:
@@ -210,7 +211,11 @@ def _nested(properties: dict[str, Any]) -> dict[str, Any]:
 def _warehouse(address: CatalogAddress) -> str:
     if address.warehouse:
         return f"--warehouse {address.warehouse}"
-    return "the home folder" if address.is_file else "the catalog's warehouse"
+    return "the home folder" if _is_home(address) else "the catalog's warehouse"
+
+
+def _is_home(address: CatalogAddress) -> bool:
+    return address.is_file and not address.warehouse
 
 
 def _refusal(text: str) -> str:
