@@ -156,6 +156,9 @@ def test_compaction_changes_nothing_of_what_was_delivered(
     assert table_of(capsys.readouterr().out)["scores"] == ["8", "6", "0", "0", "0", "2"]
     day = f"{NOW - DAY:%Y-%m-%d}"
     assert push(home, receiver, "--since", day, "--until", day, "--again") == 0
+    out = capsys.readouterr().out
+    assert "scores: 4 rows, sent before or not; 4 rows pushed now" in out
+    assert "never sent" not in out
     assert received(receiver) == before + Counter({f"c{i}-0": 1 for i in (20, 21, 30, 31)})
 
 
