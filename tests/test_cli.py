@@ -196,6 +196,17 @@ def test_a_package_in_the_current_folder_is_found(home: Home, tmp_path: Path) ->
     assert "Traceback" not in out + err
 
 
+def test_what_is_no_catalog_is_said_to_be_none(home: Home) -> None:
+    home.run()
+    (home.folder / "tables" / "catalog.db").write_text("canary")
+    status, _, err = call("tables", "--home", str(home.folder), "--extractors_package", "odd")
+    assert status == 1
+    assert (
+        err.splitlines()[-1] == "Error: the run failed with DatabaseError: file is not a database"
+    )
+    assert "canary" not in err
+
+
 @pytest.mark.parametrize("width", [10, 30, 60])
 def test_a_narrow_terminal_loses_nothing_of_a_table(width: int) -> None:
     table = grid("model", "first", "envelopes", "dead letters", numbers=2)
