@@ -99,6 +99,8 @@ def _text(error: BaseException) -> str:
     if isinstance(error, ValidationError):  # of ModelSettings, mostly
         wrong = error.errors(include_input=False, include_url=False, include_context=False)[0]
         field = ".".join(map(str, wrong["loc"]))
+        if wrong["type"] == "extra_forbidden":
+            return f"{error.title} has no {field}"
         return f"{error.title}: {field}: {wrong['msg']}"
     message = error.msg if isinstance(error, SyntaxError) else str(error)
     return ": ".join([type(error).__name__, *message.splitlines()[:1]])

@@ -74,6 +74,8 @@ def _main(argv: Sequence[str]) -> int:
 
 
 def _failed(error: Exception) -> int:
+    import sqlite3
+
     from pipelines.room import NoRoomError, want_of_room
     from schemas import ConfigurationError, RetriableError
 
@@ -88,7 +90,9 @@ def _failed(error: Exception) -> int:
         errors.print(f"Error: the run failed: {error}", markup=False, soft_wrap=True)
         return 1
     # Texts of foreign errors may quote payloads; classes, places and source lines do not.
-    text = f": {error}" if isinstance(error, OSError) else ""
+    driver = getattr(error, "orig", None)  # of SQLAlchemy, whose own text quotes parameters
+    told = error if isinstance(error, OSError) else driver
+    text = f": {told}" if isinstance(told, OSError | sqlite3.DatabaseError) else ""
     for line in traceback.format_tb(error.__traceback__):
         errors.print(line.rstrip(), markup=False, soft_wrap=True)
     errors.print(

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pipelines.address import Folder
 from pipelines.files import FileRef
 from pipelines.store import Store
+from schemas import ConfigurationError
 
 SUFFIX = ".json"
 FOLDER = "pending"
@@ -71,12 +72,21 @@ class Outbox:
         return {name.removeprefix(f"{FOLDER}/").removesuffix(SUFFIX) for name in names}
 
     def read(self, entry: str) -> tuple[str, tuple[FileRef, ...]]:
-        """Table and files of an entry; ("", ()) if it has gone meanwhile."""
+        """Table and files of an entry; ("", ()) if it has gone meanwhile.
+
+        Raises:
+            ConfigurationError: somebody else has written the file, or damaged it.
+        """
         try:
             content = json.loads(self.store.read(_name(entry)))
+            return content["table"], tuple(FileRef.from_json(ref) for ref in content["files"])
         except FileNotFoundError:
             return "", ()
-        return content["table"], tuple(FileRef.from_json(ref) for ref in content["files"])
+        except (KeyError, TypeError, ValueError):
+            raise ConfigurationError(
+                f"{self.store.path(_name(entry))} is no entry of the outbox, or is damaged; move "
+                "it away, and `weighbridge arize push` sends what a model was never sent"
+            ) from None
 
     def age(self, entry: str) -> float:
         """Seconds since the entry was written."""

@@ -9,7 +9,7 @@ from typing import Any
 import click
 from rich.box import SIMPLE
 from rich.cells import cell_len
-from rich.console import Console, RenderableType
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.table import Table
 from rich.text import Text
 
@@ -23,16 +23,32 @@ from pipelines.reader import versions_of
 from pipelines.report import Report
 from pipelines.tables import MODELS
 
+_NAME = 12
+
 
 class Grid(Table):
-    """A table in which, on a narrow terminal, a name may take two lines, and a number not."""
+    """A table in which, on a narrow terminal, a name may take two lines, and a number not.
+
+    Where not even that fits it is wider than the terminal, and nothing of it is left out.
+    """
 
     def add_row(self, *cells: RenderableType | None, **more: Any) -> None:
         """As of `Table`."""
         super().add_row(*cells, **more)
         for column, cell in zip(self.columns, cells):
+            text = Text.from_markup(str(cell)).plain
             if column.width is not None:
-                column.width = max(column.width, cell_len(Text.from_markup(str(cell)).plain))
+                column.width = max(column.width, cell_len(text))
+            else:
+                longest = max(map(cell_len, text.split()), default=0)
+                column.min_width = max(column.min_width or 0, min(longest, _NAME))
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """As of `Table`, with room for the narrowest that each column can be."""
+        narrowest = sum(column.width or column.min_width or 0 for column in self.columns)
+        gaps = 2 * len(self.columns) + 1
+        room = max(options.max_width, narrowest + gaps)
+        yield from super().__rich_console__(console, options.update(max_width=room))
 
 
 def grid(*columns: str, numbers: int = 0) -> Grid:

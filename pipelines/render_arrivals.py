@@ -30,14 +30,18 @@ def print_arrivals(console: Console, found: Sequence[Arrivals], extractors: Extr
 
 
 def print_push(
-    console: Console, queued: Mapping[str, Undelivered], pushed: Mapping[str, Mapping[str, int]]
+    console: Console,
+    queued: Mapping[str, Undelivered],
+    pushed: Mapping[str, Mapping[str, int]],
+    again: bool,
 ) -> None:
-    """What was found never sent, what was sent, and what nobody can tell."""
+    """What was found never sent, or is sent again; what was sent; and what nobody can tell."""
     for name, found in queued.items():
         short = metrics_of(name)
         sent = pushed[name].get(short, 0)
         fresh = sum(ref.rows for ref in found.files)
-        console.print(f"{short}: {fresh:,} rows were never sent; {sent:,} rows pushed now")
+        which = "rows, sent before or not" if again else "rows were never sent"
+        console.print(f"{short}: {fresh:,} {which}; {sent:,} rows pushed now")
         if found.unclear:
             days = sorted({_day(path.path) for path in found.unclear})
             console.print(

@@ -56,10 +56,14 @@ def check_reachable(options: RunOptions) -> None:
 
     Raises:
         ConfigurationError: something is on this machine only, or workers of Dataflow would have no
-            code, with the remedy.
+            code, with the remedy; or Beam has no runner of that name.
     """
     given = PipelineOptions(list(options.beam_args))
     runner = named_runner(given)
+    named = given.view_as(StandardOptions).runner or runner
+    known = StandardOptions.KNOWN_RUNNER_NAMES
+    if "." not in named and named not in known:
+        raise ConfigurationError(f"--runner: Beam has no {named}; it has {', '.join(known)}")
     if _is_here(runner, given):
         return
     missing = options.needs_this_machine()

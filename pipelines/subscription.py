@@ -26,6 +26,8 @@ LINGER_SECONDS = 1.0
 FILE_BYTES = 16 << 20
 _ACKNOWLEDGED_AT_ONCE = 1000
 _RETRY_SECONDS = 1.0
+_SAID_SECONDS = 60.0
+"""Between lines that say that pulling still fails."""
 _AHEAD = 4
 
 
@@ -112,6 +114,7 @@ class Subscription:
     def _pull(self) -> None:
         from google.api_core.exceptions import DeadlineExceeded
 
+        say_at = 0.0
         while not self._closed.is_set():
             try:
                 answer = self._client.pull(
@@ -120,12 +123,13 @@ class Subscription:
                     timeout=PULL_SECONDS,
                     retry=None,
                 )
+                say_at = 0.0
                 # The plain protobuf message: its wrapper costs more than all else here.
                 received = type(answer).pb(answer).received_messages
                 if received:
                     self._pulled.put(list(received))
             except DeadlineExceeded:
-                continue  # nothing came
+                say_at = 0.0  # nothing came
             except Exception as error:
                 if self._closed.is_set():
                     return
@@ -133,7 +137,13 @@ class Subscription:
                 if refused is not None:
                     self._pulled.put(refused)
                     return
-                log.warning("%s: pulling failed with %s", self._name, type(error).__name__)
+                if time.monotonic() >= say_at:
+                    say_at = time.monotonic() + _SAID_SECONDS
+                    log.warning(
+                        "%s: pulling failed with %s; it is tried again each second",
+                        self._name,
+                        type(error).__name__,
+                    )
                 self._closed.wait(_RETRY_SECONDS)
 
     def _recover(self) -> None:

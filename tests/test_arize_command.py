@@ -156,7 +156,25 @@ def test_compaction_changes_nothing_of_what_was_delivered(
     assert table_of(capsys.readouterr().out)["scores"] == ["8", "6", "0", "0", "0", "2"]
     day = f"{NOW - DAY:%Y-%m-%d}"
     assert push(home, receiver, "--since", day, "--until", day, "--again") == 0
+    out = capsys.readouterr().out
+    assert "scores: 4 rows, sent before or not; 4 rows pushed now" in out
+    assert "never sent" not in out
     assert received(receiver) == before + Counter({f"c{i}-0": 1 for i in (20, 21, 30, 31)})
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"table": "models.scores"}', '{"files": 1}'])
+def test_a_file_that_is_no_entry_of_the_outbox_is_named(
+    home: Home, receiver: ArizeReceiver, capsys: pytest.CaptureFixture[str], text: str
+) -> None:
+    put(home, 0, 1)
+    home.run()
+    path = home.folder / "push/pending/zzz.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    assert call(home, "status") == 2
+    assert f"Error: {path} is no entry of the outbox" in capsys.readouterr().err
+    path.unlink()
+    assert call(home, "status") == 0
 
 
 def ref(name: str, day: int, rows: int) -> FileRef:

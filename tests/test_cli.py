@@ -4,11 +4,15 @@ import os
 import signal
 import subprocess
 import sys
+from io import StringIO
 from pathlib import Path
 
 import pytest
 from forked import call
 from support import PACKAGES, Home, packed, plain, scored
+
+from pipelines.commands.terminal import _Terminal
+from pipelines.render import grid
 
 COMMAND = Path(sys.executable).with_name("weighbridge")
 
@@ -190,3 +194,31 @@ def test_a_package_in_the_current_folder_is_found(home: Home, tmp_path: Path) ->
     assert status == 2
     assert "broken.py:1" in err.replace("\n", "")
     assert "Traceback" not in out + err
+
+
+def test_what_is_no_catalog_is_said_to_be_none(home: Home) -> None:
+    home.run()
+    (home.folder / "tables" / "catalog.db").write_text("canary")
+    status, _, err = call("tables", "--home", str(home.folder), "--extractors_package", "odd")
+    assert status == 1
+    assert (
+        err.splitlines()[-1] == "Error: the run failed with DatabaseError: file is not a database"
+    )
+    assert "canary" not in err
+
+
+@pytest.mark.parametrize("width", [10, 30, 60])
+def test_a_narrow_terminal_loses_nothing_of_a_table(width: int) -> None:
+    table = grid("model", "first", "envelopes", "dead letters", numbers=2)
+    table.add_row("payment-fraud-detector", "2026-11-28 01:19:23", "1,234,567", "89")
+    out = StringIO()
+    _Terminal(file=out, width=width).print(table)
+    said = out.getvalue()
+    assert "…" not in said
+    first = next(line for line in said.splitlines() if "payment-frau" in line)
+    assert first.split()[-2:] == ["1,234,567", "89"]
+    firsts = [line.split()[0] for line in said.splitlines() if line.strip()]
+    assert "".join(one for one in firsts if one in "payment-fraud-detector") == (
+        "payment-fraud-detector"
+    )
+    assert {"2026-11-28", "01:19:23"} <= set(said.split())

@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 from conftest import Emulator, eventually
+from google.api_core.exceptions import DeadlineExceeded, ServiceUnavailable
 from pyiceberg.exceptions import NoSuchTableError
 from sqlalchemy.exc import OperationalError
 from support import NOW, PACKAGES, Home, micros, packed, plain, scored, stored, write_package
 
+from pipelines import subscription
 from pipelines.batches import input_file
 from pipelines.journal import Journal
 from weighbridge.archive import Message
@@ -150,6 +152,43 @@ def test_two_homes_share_a_subscription(home: Home, tmp_path: Path, emulator: Em
 
 
 @pytest.mark.slow
+class _Away:
+    """A Pub/Sub that does not answer but for the third pull."""
+
+    def __init__(self) -> None:
+        self.pulls = 0
+        self.transport = self
+
+    def pull(self, **_: object) -> None:
+        self.pulls += 1
+        raise DeadlineExceeded("") if self.pulls == 3 else ServiceUnavailable("canary")  # type: ignore[no-untyped-call]
+
+    def close(self) -> None:
+        pass
+
+
+def test_an_outage_of_pubsub_is_said_once_a_minute(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    away = _Away()
+    monkeypatch.setattr(subscription, "_client", lambda: away)
+    monkeypatch.setattr(subscription, "_RETRY_SECONDS", 0.001)
+    journal = Journal(tmp_path / "follow.db")
+    pulled = subscription.Subscription("projects/p/subscriptions/s", tmp_path, journal)
+    eventually(lambda: away.pulls > 20)
+    pulled.close()
+    journal.close()
+    # Once before something was heard of it, and once behind.
+    assert (
+        caplog.messages
+        == [
+            "projects/p/subscriptions/s: pulling failed with ServiceUnavailable; it is tried again "
+            "each second"
+        ]
+        * 2
+    )
+
+
 def test_a_subscription_that_is_not_there(home: Home, emulator: Emulator) -> None:
     status, _, err = subscribed(home, emulator, "projects/test/subscriptions/none").end(None)
     assert status == 2

@@ -99,6 +99,15 @@ def test_what_others_do_not_reach_is_refused(
         check_reachable(options)
 
 
+def test_a_runner_that_beam_does_not_have() -> None:
+    with pytest.raises(
+        ConfigurationError, match="--runner: Beam has no FlinkRuner; it has .*Flink"
+    ):
+        check_reachable(parse_run([*RUN, "--runner", "FlinkRuner"]))
+    assert not reached(parse_run([*RUN, "--runner", "company.runners.OwnRunner"]))
+    assert reached(parse_run([*RUN, "--runner", "DirectRunner"]))
+
+
 def test_workers_of_dataflow_need_code() -> None:
     options = parse_run([*RUN, *BUCKET_HOME, *REST, "--runner", "DataflowRunner"])
     with pytest.raises(ConfigurationError, match="neither Weighbridge nor extractors: name an --"):

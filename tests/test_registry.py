@@ -482,7 +482,7 @@ MEND = (
         (
             "from extractors import ModelSettings\nModelSettings(ownr='canary')",
             2,
-            "ModelSettings: ownr: Extra inputs are not permitted; mend",
+            "ModelSettings has no ownr; mend",
         ),
         (
             "from extractors import ModelSettings\nModelSettings(arize_sample_rate=2)",

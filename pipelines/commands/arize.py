@@ -106,7 +106,7 @@ def push(
     for name in names:
         pushed[name] = pushing.deliver(only={name})
         denied = denied or pushing.denied
-    print_push(console, queued, pushed)
+    print_push(console, queued, pushed, again)
     left = pushing.pending_rows()
     if denied:
         raise click.ClickException("Arize refuses the key or a space; the rows wait in the outbox")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
@@ -13,7 +13,14 @@ from pipelines.place import Place
 if TYPE_CHECKING:
     from pipelines.destination import Destination
 
-console = Console(highlight=False)
+
+class _Terminal(Console):
+    def print(self, *objects: Any, **options: Any) -> None:
+        """As of `Console`; a table that needs more room than there is is not cut off."""
+        super().print(*objects, **{"crop": False, **options})
+
+
+console = _Terminal(highlight=False)
 errors = Console(stderr=True, highlight=False)
 
 

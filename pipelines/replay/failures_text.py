@@ -36,8 +36,6 @@ def print_failures(console: Console, home: Folder, package: str, selection: Sele
     owners = _owners(package)
     table = grid("group", "envelopes", "stage", "model", "first", "last")
     table.columns[1].justify = "right"
-    for column in table.columns:
-        column.no_wrap = True
     for group in groups:
         table.add_row(
             group.name,
