@@ -46,7 +46,7 @@ class Grid(Table):
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """As of `Table`, with room for the narrowest that each column can be."""
         narrowest = sum(column.width or column.min_width or 0 for column in self.columns)
-        gaps = 2 * len(self.columns) + 1
+        gaps = 2 * len(self.columns)
         room = max(options.max_width, narrowest + gaps)
         yield from super().__rich_console__(console, options.update(max_width=room))
 

@@ -194,8 +194,10 @@ def test_a_body_that_unpacks_to_itself_for_ever(tmp_path: Path) -> None:
     "start",
     [
         b"[",
-        *(pytest.param(s, marks=pytest.mark.slow) for s in (b'{"a":', b"[1234567890123456789,")),
-        b"[NaN,",
+        *(
+            pytest.param(s, marks=pytest.mark.slow)
+            for s in (b'{"a":', b"[1234567890123456789,", b"[NaN,")
+        ),
     ],
 )
 def test_json_that_is_nested_deeply(tmp_path: Path, start: bytes) -> None:

@@ -118,6 +118,7 @@ def replay(home: Home, *words: str) -> None:
     assert _main(["replay", *words, *own]) == 0
 
 
+@pytest.mark.slow
 def test_it_balances_after_a_replay_of_dead_letters(
     home: Home, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -94,6 +94,7 @@ def test_events_of_last_week_and_messages_behind_the_watermark(
     assert days == {(START - timedelta(days=ago)).date() for ago in (0, 7, 31)}
 
 
+@pytest.mark.slow
 def test_many_panes_of_a_window_and_some_empty(home: Home, subscription: Subscription) -> None:
     # As many as make an early pane, so that the one at the end of the window is empty; then more.
     full = windows.MAX_GROUPED

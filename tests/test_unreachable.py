@@ -25,7 +25,6 @@ CASES = [
     (401, PermissionError, "Cloud Storage refuses who we are"),
     (403, PermissionError, "Cloud Storage does not allow it"),
     (404, FileNotFoundError, ""),
-    (429, UnreachableError, "Cloud Storage does not answer"),
     (503, UnreachableError, "Cloud Storage does not answer"),
 ]
 
