@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -103,5 +104,9 @@ def cloud(
 ) -> Iterator[Cloud]:
     """A fake Dataflow with what is around it, and a folder with settings for it."""
     monkeypatch.chdir(tmp_path)
+    # Of the catalogs that other tests left running: a launch names what workers would not have.
+    for name in [*os.environ]:
+        if name.startswith(("PYICEBERG_CATALOG__", "PG")):
+            monkeypatch.delenv(name)
     with cloud_of(google, capsys) as found:
         yield found
