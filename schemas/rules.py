@@ -110,7 +110,9 @@ def _id_rule(limits: Any) -> tuple[str, Check]:
     most = limits.MAX_PREDICTION_ID_LEN
 
     def broken(ids: pa.Array) -> pa.Array:
-        return pc.or_(_empty(pc.utf8_trim_whitespace(ids)), _longer(most)(ids))
+        # The SDK counts in NumPy's fixed width, in which null characters at the end are none.
+        written = pc.utf8_trim_whitespace(pc.utf8_rtrim(ids, "\0"))
+        return pc.or_(_empty(written), _longer(most)(ids))
 
     return f"Arize takes 1 to {most} characters that are not all blank", broken
 

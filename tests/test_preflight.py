@@ -16,10 +16,12 @@ from sdk import sdk_refusal
 from test_rules import AMOUNT, ID, LEAST, NOW, VALUES, VECTOR
 
 from extractors import (
+    ActualLabel,
     EmbeddingLink,
     EmbeddingText,
     EmbeddingVector,
     Feature,
+    PredictionId,
     PredictionScore,
     RelevanceLabel,
     RelevanceScore,
@@ -151,6 +153,18 @@ def test_we_and_the_sdk_agree(case: Made) -> None:
 @given(made())
 def test_we_and_the_sdk_agree_thousands_of_times(case: Made) -> None:
     assert disagreements(case) == []
+
+
+class _Labelled(Row):
+    id: Annotated[str, PredictionId]
+    label: Annotated[str, ActualLabel]
+
+
+@pytest.mark.parametrize("id_", ["\0", "\0\0", "a\0", " \0", "x" * 512 + "\0"])
+def test_null_characters_at_the_end_of_an_id_are_none_to_the_sdk(id_: str) -> None:
+    case = Made("categorical", "actual", _Labelled, [{"id": id_, "label": "b"}])
+    assert disagreements(case) == []
+    assert len(flush(case, case.rows).refused) == (id_ != "a\0")
 
 
 @pytest.mark.parametrize("bad", [0, 2, 4])
