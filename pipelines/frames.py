@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import reduce
 from typing import Any
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from schemas.arize import ModelType, schema_fields
 from schemas.arrow import CLASS_SCORES
@@ -60,6 +62,19 @@ def sdk_schema(
             name: EmbeddingColumnNames(**parts) for name, parts in embeddings.items()
         }
     return Schema(**fields)
+
+
+def apart(rows: pa.Table, columns: Sequence[Column], model_type: str) -> list[pa.Table]:
+    """Rows in parts that the SDK takes, where it would refuse them together.
+
+    Of a multiclass model it wants a SHAP value in each row, or in none: classes do not count in
+    its `_check_invalid_record_prod`. For other models that is a rule about each row.
+    """
+    shap = [rows[column.name] for column in columns if column.role.kind == "shap_value"]
+    if model_type != "multiclass" or not shap:
+        return [rows]
+    bare = reduce(pc.and_, (values.is_null() for values in shap))
+    return [part for part in (rows.filter(pc.invert(bare)), rows.filter(bare)) if part.num_rows]
 
 
 def data_frame(rows: pa.Table, columns: Sequence[Column], time: str | None) -> pd.DataFrame:

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from extractors import Extractor
 from pipelines.arize import ATTEMPTS, Heading, RowsRefused, Sent, Uploader
-from pipelines.frames import data_frame, sdk_schema, sent_columns, time_column
+from pipelines.frames import apart, data_frame, sdk_schema, sent_columns, time_column
 from pipelines.write import MAX_PUSHED_ROWS
 from schemas.arize import sdk_limits
 from schemas.columns import Column, columns_of
@@ -43,9 +43,10 @@ class Lot:
             ConfigurationError: the key or the space is refused.
         """
         most = uploader.access.space(self.heading.space).max_upload_bytes
-        step = max(1, min(self.max_rows, rows.num_rows * most // max(1, rows.nbytes)))
-        for start in range(0, rows.num_rows, step):
-            self._send(rows.slice(start, step), uploader, sent, attempts)
+        for part in apart(rows, self.columns, self.heading.model_type):
+            step = max(1, min(self.max_rows, part.num_rows * most // max(1, part.nbytes)))
+            for start in range(0, part.num_rows, step):
+                self._send(part.slice(start, step), uploader, sent, attempts)
 
     def _send(self, rows: pa.Table, uploader: Uploader, sent: Sent, attempts: int) -> None:
         schema = sdk_schema(rows, self.columns, self.heading.model_type, self.time)

@@ -17,6 +17,7 @@ from test_rules import AMOUNT, ID, LEAST, NOW, VALUES, VECTOR
 
 from extractors import (
     ActualLabel,
+    ClassScores,
     EmbeddingLink,
     EmbeddingText,
     EmbeddingVector,
@@ -30,6 +31,7 @@ from extractors import (
     TableOnly,
     Tag,
 )
+from pipelines.frames import apart
 from schemas import InvalidExtractorError
 from schemas.arize import check_columns
 from schemas.buffer import RowBuffer, RowShape
@@ -124,8 +126,9 @@ def disagreements(case: Made) -> list[str]:
     if checked.batch is not None:
         let_through = pa.Table.from_batches([checked.batch])
         alone = [let_through.slice(position, 1) for position in range(let_through.num_rows)]
+        together = apart(let_through, columns, case.model_type)
         refusals = [
-            sdk_refusal(t, columns, case.model_type, case.kind) for t in (let_through, *alone)
+            sdk_refusal(t, columns, case.model_type, case.kind) for t in (*together, *alone)
         ]
         found += [f"only the SDK: {refusal}" for refusal in refusals if refusal]
     for number, error in checked.refused:
@@ -165,6 +168,25 @@ def test_null_characters_at_the_end_of_an_id_are_none_to_the_sdk(id_: str) -> No
     case = Made("categorical", "actual", _Labelled, [{"id": id_, "label": "b"}])
     assert disagreements(case) == []
     assert len(flush(case, case.rows).refused) == (id_ != "a\0")
+
+
+class _Explained(Row, default_role=Feature):
+    id: Annotated[str, PredictionId]
+    amount: float
+    scores: Annotated[ClassScores, PredictionScore]
+    shap: Annotated[float | None, ShapValue("amount")] = None
+
+
+def test_rows_of_a_multiclass_model_with_shap_values_and_without_are_sent_apart() -> None:
+    row = {"id": "i", "amount": 1.0, "scores": {"a": 1.0}}
+    rows = [{**row, "shap": value} for value in (None, 0.5, None, 0.0)]
+    case = Made("multiclass", "prediction", _Explained, rows)
+    batch = pa.Table.from_batches([flush(case, rows).batch])
+    columns = columns_of(_Explained)
+    assert sdk_refusal(batch, columns, "multiclass") == "InvalidRecord"
+    parts = apart(batch, columns, "multiclass")
+    assert [part["shap"].to_pylist() for part in parts] == [[0.5, 0.0], [None, None]]
+    assert disagreements(case) == []
 
 
 @pytest.mark.parametrize("bad", [0, 2, 4])
