@@ -57,9 +57,11 @@ def test_they_come_again_and_again(tmp_path: Path) -> None:
     eventually(lambda: len(heartbeats(tmp_path)) > 2)
     publisher.capture("flights", b"1", b"2")
     publisher.close()
-    served = [one["models"][0]["served"] for one in heartbeats(tmp_path)]
+    # The thread may say the first one before the capture that started it is counted.
+    served = [sum(m["served"] for m in one["models"]) for one in heartbeats(tmp_path)]
     assert served == sorted(served)
-    assert (served[0], served[-1]) == (1, 2)
+    assert served[-1] == 2
+    assert {1, 2} <= set(served) <= {0, 1, 2}
     final = [one["final"] for one in heartbeats(tmp_path)]
     assert final == [None] * (len(final) - 1) + ["true"]
 
