@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from functools import reduce
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -81,10 +82,19 @@ def data_frame(rows: pa.Table, columns: Sequence[Column], time: str | None) -> p
     """A data frame whose types follow from the row class, whatever this batch holds."""
     data: dict[str, Any] = {}
     as_objects = {c.name for c in columns if c.role.kind in _AS_OBJECTS}
+    texts = (c for c in columns if c.role.kind == "embedding_text")
+    tokens = {c.name for c in texts if pa.types.is_list(rows[c.name].type)}
     for name in ("prediction_id", *([time] if time else []), *(c.name for c in columns)):
         plain = name in as_objects or rows[name].type == CLASS_SCORES
         data[name] = _objects(rows[name]) if plain else _typed(rows[name])
+        if name in tokens and not pc.any(pc.greater(pc.list_value_length(rows[name]), 0)).as_py():
+            data[name] = data[name].map(_no_tokens, na_action="ignore")
     return pd.DataFrame(data, copy=False)
+
+
+def _no_tokens(_: list[str]) -> Any:
+    """An empty list whose type can be told; the SDK refuses a column of none but empty ones."""
+    return np.array([], dtype=str)
 
 
 def _typed(column: pa.ChunkedArray) -> Any:

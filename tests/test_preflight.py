@@ -23,6 +23,7 @@ from extractors import (
     EmbeddingVector,
     Feature,
     PredictionId,
+    PredictionLabel,
     PredictionScore,
     RelevanceLabel,
     RelevanceScore,
@@ -186,6 +187,22 @@ def test_rows_of_a_multiclass_model_with_shap_values_and_without_are_sent_apart(
     assert sdk_refusal(batch, columns, "multiclass") == "InvalidRecord"
     parts = apart(batch, columns, "multiclass")
     assert [part["shap"].to_pylist() for part in parts] == [[0.5, 0.0], [None, None]]
+    assert disagreements(case) == []
+
+
+class _Embedded(Row):
+    id: Annotated[str, PredictionId]
+    label: Annotated[str, PredictionLabel]
+    vector: Annotated[list[float], EmbeddingVector("e")]
+    tokens: Annotated[list[str] | None, EmbeddingText("e")]
+
+
+@pytest.mark.parametrize("tokens", [[[]], [[], None], [[], ["a"]], [None, None]])
+def test_a_batch_whose_token_lists_are_all_empty_is_taken(tokens: list[Any]) -> None:
+    row = {"label": "b", "vector": [0.1, 0.2]}
+    rows = [{**row, "id": f"i{number}", "tokens": each} for number, each in enumerate(tokens)]
+    case = Made("categorical", "prediction", _Embedded, rows)
+    assert flush(case, rows).refused == []
     assert disagreements(case) == []
 
 
