@@ -107,7 +107,8 @@ def commit_once(
             same = {ref.path for ref in planned.new} == {ref.path for ref in asked}
             entry = token if same else f"{token}.{token_of(planned.new)}"
             if known:
-                entry = f"{entry}.{len(known)}"  # that of before counts already
+                # That of before counts already, and the ring may have lost some.
+                entry = f"{entry}.{table.metadata.next_sequence_number()}"
             if announced not in ("", entry):
                 outbox.remove(announced)  # nobody can commit that list any more
             if not planned.new:

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from pipelines.row_groups import time_bounds
 from pipelines.store import Store
 from schemas.arrow import TIME
 
@@ -71,22 +72,13 @@ class ErasedRows:
 
     def in_file(self, file: pq.ParquetFile) -> bool:
         """Whether a data file holds one."""
-        # Columns are counted with those within others.
-        paths = [file.schema.column(i).path for i in range(file.metadata.num_columns)]
-        column = paths.index("event_time")
         for group in range(file.metadata.num_row_groups if self.keys else 0):
-            stats = file.metadata.row_group(group).column(column).statistics
-            if stats is None or self._near(stats):
+            bounds = time_bounds(file, group)
+            if bounds is None or self.between(*bounds):
                 rows = file.read_row_group(group, columns=_KEY, use_threads=False)
                 if self.among(rows).true_count:
                     return True
         return False
-
-    def _near(self, stats: pq.Statistics) -> bool:
-        if not stats.has_min_max:
-            return True
-        low, high = pa.array([stats.min, stats.max], TIME).cast(pa.int64()).to_pylist()
-        return self.between(low, high)
 
 
 NOTHING = ErasedRows(frozenset(), np.array([], np.int64))

@@ -23,6 +23,7 @@ from pipelines.address import is_path, local_path
 from pipelines.erased import NOTHING, ErasedRows
 from pipelines.manifests import bound, listed, manifests_of
 from pipelines.objects import TableFiles
+from pipelines.row_groups import time_bounds
 from pipelines.store import Store
 from schemas.arrow import TIME
 
@@ -216,14 +217,9 @@ def _without(io: FileIO, rows: pa.Table, paths: Iterable[str]) -> pa.Table:
     found = [pa.array([], wanted.type)]
     for path in paths:
         with open_file(io, path) as file:
-            column = file.schema_arrow.get_field_index("event_time")
             for group in range(file.metadata.num_row_groups):
-                stats = file.metadata.row_group(group).column(column).statistics
-                if (
-                    stats is not None
-                    and stats.has_min_max
-                    and not _any_between(times, _micros(stats.min), _micros(stats.max))
-                ):
+                bounds = time_bounds(file, group)
+                if bounds is not None and not _any_between(times, *bounds):
                     continue
                 ids = file.read_row_group(group, columns=["envelope_id"], use_threads=False)[0]
                 found += ids.filter(pc.is_in(ids, value_set=wanted)).chunks
@@ -318,7 +314,3 @@ def _repetitive(rows: pa.Table) -> list[str]:
 def _times(rows: pa.Table) -> Times:
     times: Times = rows["event_time"].cast(TIME).cast(pa.int64()).to_numpy()
     return times  # sorted, as rows are in ORDER
-
-
-def _micros(value: datetime) -> int:
-    return (value - _EPOCH) // timedelta(microseconds=1)

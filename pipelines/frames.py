@@ -83,7 +83,7 @@ def data_frame(rows: pa.Table, columns: Sequence[Column], time: str | None) -> p
     data: dict[str, Any] = {}
     as_objects = {c.name for c in columns if c.role.kind in _AS_OBJECTS}
     texts = (c for c in columns if c.role.kind == "embedding_text")
-    tokens = {c.name for c in texts if pa.types.is_list(rows[c.name].type)}
+    tokens = {c.name for c in texts if not _is_text(rows[c.name].type)}
     for name in ("prediction_id", *([time] if time else []), *(c.name for c in columns)):
         plain = name in as_objects or rows[name].type == CLASS_SCORES
         data[name] = _objects(rows[name]) if plain else _typed(rows[name])
@@ -95,6 +95,10 @@ def data_frame(rows: pa.Table, columns: Sequence[Column], time: str | None) -> p
 def _no_tokens(_: list[str]) -> Any:
     """An empty list whose type can be told; the SDK refuses a column of none but empty ones."""
     return np.array([], dtype=str)
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 
 def _typed(column: pa.ChunkedArray) -> Any:

@@ -8,8 +8,6 @@ from datetime import timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import google.auth
-from google.auth.exceptions import DefaultCredentialsError
 from pyarrow.fs import FileSystem, GcsFileSystem
 from pyiceberg.io import (
     GCS_DEFAULT_LOCATION,
@@ -68,6 +66,9 @@ class TableIO(PyArrowFileIO):
 
 def _see_credentials() -> None:
     """Ask for them where Google's C++ client looks, too: it takes their want for an outage."""
+    import google.auth
+    from google.auth.exceptions import DefaultCredentialsError
+
     try:
         google.auth.default()
     except DefaultCredentialsError:

@@ -76,6 +76,18 @@ def test_the_same_files_are_committed_once(tables: Tables, tmp_path: Path) -> No
     assert outbox.entries() == {first.entry}
 
 
+def test_columns_with_others_within_may_stand_before_the_time(tmp_path: Path) -> None:
+    """Parquet numbers those within, too."""
+    tables = Tables(tmp_path)
+    tables.prepare([])
+    scores = pa.array([[{"class_name": "a", "score": 1.0}]] * 2)
+    columns = {"scores": scores, **{name: rows(["a"])[name] for name in SCHEMA.names}}
+    nested = pa.table(columns)
+    tables._prepare(NAME, nested.schema)
+    commit_files(tables, NAME, write(tables, nested), Outbox(None))
+    assert write(tables, nested) == []
+
+
 def test_known_envelopes_are_left_out_when_files_are_written(tables: Tables) -> None:
     commit_files(tables, NAME, write(tables, rows(["a", "b"])), Outbox(None))
     written = write_files(tables.load(NAME), rows(["b", "c", "a"]))
